@@ -1,0 +1,12 @@
+//! A load generator for any etcd v3 endpoint: `bench put|range|mixed`.
+//!
+//! It is meant to share a machine with the servers it measures, so it is cheap: no lock and no retry on the way
+//! of a request, payloads made in advance, one histogram per client. Errors are counted, never repeated.
+
+mod args;
+mod load;
+mod report;
+mod run;
+
+pub use args::{BenchArgs, BenchCommand, MixedArgs, RangeBenchArgs, ReadArgs};
+pub(crate) use run::run;

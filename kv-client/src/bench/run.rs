@@ -1,0 +1,192 @@
+//! Starts the clients of a load, shows progress, and reports.
+
+use std::io::IsTerminal;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use kv_proto::etcdserverpb::DeleteRangeRequest;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::args::{BenchArgs, BenchCommand};
+use super::load::{self, Keys, Pace, Plan, Results, Values};
+use super::report::Report;
+use crate::cli::{Consistency, Exit, Failure, GlobalArgs, WriteOut, print};
+use crate::connection::Connection;
+use crate::endpoint::Endpoint;
+use crate::{Client, Error};
+
+/// How often the progress bar moves.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
+/// How many writes fill the store at a time.
+const FILL_CLIENTS: u32 = 128;
+
+/// Runs one load and prints its report.
+pub(crate) async fn run(global: &GlobalArgs, command: &BenchCommand) -> Result<Exit, Failure> {
+    let (name, args, consistency, write_percent) = match command {
+        BenchCommand::Put(args) => ("put", args, Consistency::Linearizable, 100),
+        BenchCommand::Range(args) => ("range", &args.common, args.read.consistency, 0),
+        BenchCommand::Mixed(args) => ("mixed", &args.common, args.read.consistency, args.write_percent),
+    };
+    let serializable = consistency == Consistency::Serializable;
+    let plan = |pace, writes_percent: u8, sequential| -> Result<Arc<Plan>, Failure> {
+        Ok(Arc::new(Plan {
+            writes_per_10_000: u32::from(writes_percent) * 100,
+            serializable,
+            keys: keys(args)?,
+            values: Values::new(args.value_size as usize),
+            request_timeout: global.command_timeout,
+            pace,
+            sequential,
+        }))
+    };
+    keys(args)?;
+    let connections = connect(global, args.conns).await?;
+    if args.fill {
+        let plan = plan(Pace::start(args.key_count, None, None), 100, true)?;
+        let (_, filled) = run_clients(
+            &plan,
+            &connections,
+            FILL_CLIENTS,
+            bar("fill", Some(args.key_count)),
+        )
+        .await;
+        if let Some((kind, count)) = filled.errors.first_key_value() {
+            let what = format!("{count} of {} keys could not be written: {kind}", args.key_count);
+            return Err(Failure::new(
+                Exit::Other,
+                what,
+                "see how the servers are with the command status",
+            ));
+        }
+    }
+    let bar = bar(name, args.duration.is_none().then_some(args.total));
+    // The clock starts with the plan.
+    let plan = plan(
+        Pace::start(args.total, args.duration, args.rate),
+        write_percent,
+        false,
+    )?;
+    let (elapsed, results) = run_clients(&plan, &connections, args.clients, bar).await;
+    if args.clean {
+        clean(global, args).await?;
+    }
+    let report = Report::new(name, serializable, args, elapsed, &results);
+    match global.write_out.unwrap_or(WriteOut::Table) {
+        WriteOut::Json => print(report.json())?,
+        WriteOut::Table => print(report.table())?,
+        WriteOut::Simple => print(report.lines())?,
+    }
+    if report.is_total_failure() {
+        return Err(Failure::new(
+            Exit::Other,
+            "no request succeeded",
+            "see how the servers are with the command status",
+        ));
+    }
+    Ok(Exit::Ok)
+}
+
+fn keys(args: &BenchArgs) -> Result<Keys, Failure> {
+    Keys::new(&args.prefix, args.key_size as usize, args.key_count).ok_or_else(|| {
+        let what = format!(
+            "a key of {} bytes has no room for the prefix and {} numbers",
+            args.key_size, args.key_count
+        );
+        Failure::usage(what, "make --key-size larger, or --prefix or --key-count smaller")
+    })
+}
+
+/// Opens all connections before the clock starts. Each must succeed: what is measured is to be what was asked for.
+async fn connect(global: &GlobalArgs, count: u32) -> Result<Vec<Arc<Connection>>, Failure> {
+    let mut connections = Vec::new();
+    for text in global.endpoints.iter().cycle().take(count as usize) {
+        let connection = Connection::new(Endpoint::parse(text)?, global.dial_timeout);
+        if let Err(error) = connection.channel().await {
+            return Err(Error::NoQuorum {
+                message: format!("{text}: {error}"),
+            }
+            .into());
+        }
+        connections.push(Arc::new(connection));
+    }
+    if connections.is_empty() {
+        return Err(Failure::usage(
+            "no endpoint is given",
+            "name the servers with --endpoints host:port,...",
+        ));
+    }
+    Ok(connections)
+}
+
+async fn run_clients(
+    plan: &Arc<Plan>,
+    connections: &[Arc<Connection>],
+    clients: u32,
+    bar: ProgressBar,
+) -> (Duration, Results) {
+    let started = Instant::now();
+    let done = Arc::new(AtomicU64::new(0));
+    let mut running = JoinSet::new();
+    for connection in connections.iter().cycle().take(clients as usize) {
+        running.spawn(load::client(plan.clone(), connection.clone(), done.clone()));
+    }
+    let mut results = Results::new();
+    let mut tick = tokio::time::interval(PROGRESS_INTERVAL);
+    loop {
+        tokio::select! {
+            joined = running.join_next() => match joined {
+                Some(Ok(one)) => results.merge(&one),
+                // A client that panicked is a defect of this program: it must not look like a result.
+                Some(Err(error)) => std::panic::resume_unwind(error.into_panic()),
+                None => break,
+            },
+            _ = tick.tick(), if !bar.is_hidden() => bar.set_position(done.load(Ordering::Relaxed)),
+        }
+    }
+    bar.finish_and_clear();
+    (started.elapsed(), results)
+}
+
+/// A progress bar, on a terminal only.
+fn bar(name: &'static str, total: Option<u64>) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let (bar, template) = match total {
+        Some(total) => (
+            ProgressBar::new(total),
+            "{msg} [{bar:40}] {pos}/{len}  {per_sec}  {eta} left",
+        ),
+        None => (
+            ProgressBar::new_spinner(),
+            "{msg} {spinner} {pos}  {per_sec}  {elapsed}",
+        ),
+    };
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar.set_message(name);
+    bar
+}
+
+/// Deletes what the load has written.
+async fn clean(global: &GlobalArgs, args: &BenchArgs) -> Result<(), Failure> {
+    let first = args.prefix.clone().into_bytes();
+    let range_end = crate::cli::prefix_end(&first);
+    let key = if first.is_empty() {
+        range_end.clone()
+    } else {
+        first.into()
+    };
+    Client::new(global.config())?
+        .delete_range(DeleteRangeRequest {
+            key,
+            range_end,
+            prev_kv: false,
+        })
+        .await?;
+    Ok(())
+}

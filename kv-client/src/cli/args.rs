@@ -1,0 +1,283 @@
+//! The arguments of every command, as clap reads them.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use clap::{Parser, Subcommand, ValueEnum};
+
+use super::exit::{AFTER_HELP, AFTER_LONG_HELP};
+use super::values::{bytes_parser, parse_duration, parse_lease};
+use crate::Config;
+use crate::bench::BenchCommand;
+
+/// Command-line client of Quorate, and of any etcd v3 server.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "kv-client", version, after_help = AFTER_HELP, after_long_help = AFTER_LONG_HELP)]
+pub struct Args {
+    /// Flags of every command.
+    #[command(flatten)]
+    pub global: GlobalArgs,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Flags of every command, allowed before and after its name.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Connection and output")]
+pub struct GlobalArgs {
+    /// Servers, each host:port or http://host:port; the first is tried first, the others when it fails
+    #[arg(long, global = true, value_delimiter = ',', value_name = "HOST:PORT,...")]
+    #[arg(env = "ETCDCTL_ENDPOINTS", default_value = "127.0.0.1:2379")]
+    pub endpoints: Vec<String>,
+    /// Longest wait for a connection
+    #[arg(long, global = true, value_name = "TIME", value_parser = parse_duration)]
+    #[arg(env = "ETCDCTL_DIAL_TIMEOUT", default_value = "2s")]
+    pub dial_timeout: Duration,
+    /// Longest wait for the answer, all attempts together
+    #[arg(long, global = true, value_name = "TIME", value_parser = parse_duration)]
+    #[arg(env = "ETCDCTL_COMMAND_TIMEOUT", default_value = "5s")]
+    pub command_timeout: Duration,
+    /// Output format [default: simple; table for status, member list and bench]
+    #[arg(
+        short = 'w',
+        long,
+        global = true,
+        value_name = "FORMAT",
+        env = "ETCDCTL_WRITE_OUT"
+    )]
+    pub write_out: Option<WriteOut>,
+}
+
+impl GlobalArgs {
+    /// The configuration of the client that these flags describe.
+    pub fn config(&self) -> Config {
+        Config {
+            endpoints: self.endpoints.clone(),
+            dial_timeout: self.dial_timeout,
+            request_timeout: self.command_timeout,
+        }
+    }
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum WriteOut {
+    /// Lines, as etcdctl prints them
+    Simple,
+    /// A table with headings
+    Table,
+    /// One line of JSON; see --help for its form
+    Json,
+}
+
+/// The commands.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Print a key, or a range of keys
+    #[command(after_help = "Exit code 3 if a single KEY does not exist. A range without keys is no error.")]
+    Get(GetArgs),
+    /// Write a key
+    #[command(after_help = PUT_HELP)]
+    Put(PutArgs),
+    /// Delete a key, or a range of keys, and print how many there were
+    Del(DelArgs),
+    /// Run a transaction read from standard input
+    #[command(after_help = TXN_HELP)]
+    Txn(TxnArgs),
+    /// Give up the history before a revision
+    #[command(visible_alias = "compaction")]
+    Compact(CompactArgs),
+    /// Ask every endpoint how it is
+    #[command(
+        after_help = "Endpoints that answer are printed even if others do not; then the exit code is 5 or 6."
+    )]
+    Status,
+    /// Ask who belongs to the cluster
+    #[command(subcommand)]
+    Member(MemberCommand),
+    /// Measure throughput and latency
+    #[command(subcommand)]
+    Bench(BenchCommand),
+    /// Print the completion script of a shell
+    Completion {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+const PUT_HELP: &str = "\
+A VALUE that begins with '-' goes after '--':   kv-client put KEY -- -1
+A file as value:                                kv-client put KEY < FILE";
+
+const TXN_HELP: &str = r#"Three parts, each ended by an empty line (the last ones may be missing):
+
+  mod("key1") > "0"                  compares: version, create, mod, value or lease; = != > <
+
+  put key1 "new value"               requests if all compares hold: get, put, del with their flags
+  get key2 --prefix
+
+  put key1 first                     requests otherwise
+
+Exit code 4 if the second list of requests was run because a compare did not hold.
+Strings may be quoted; \" \\ \n \t \xHH stand for what they do in Go. Leases are hexadecimal."#;
+
+/// Commands about members.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub enum MemberCommand {
+    /// List the members
+    List,
+}
+
+/// Arguments of `get`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct GetArgs {
+    /// Which keys.
+    #[command(flatten)]
+    pub range: RangeArgs,
+    /// Print values only; to a file or pipe their exact bytes, each followed by a newline
+    #[arg(long, conflicts_with_all = ["keys_only", "count_only"])]
+    pub print_value_only: bool,
+}
+
+/// Which keys to read, and how.
+#[derive(Clone, Debug, clap::Args)]
+pub struct RangeArgs {
+    /// The key, or the first key of a range
+    #[arg(value_parser = bytes_parser())]
+    pub key: Bytes,
+    /// The key at which the range ends (not part of it)
+    #[arg(value_parser = bytes_parser(), conflicts_with_all = ["prefix", "from_key"])]
+    pub range_end: Option<Bytes>,
+    /// All keys that begin with KEY
+    #[arg(long, conflicts_with = "from_key")]
+    pub prefix: bool,
+    /// KEY and all keys after it
+    #[arg(long)]
+    pub from_key: bool,
+    /// At most so many keys; 0 for all
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(i64).range(0..))]
+    pub limit: i64,
+    /// As of this revision; 0 for now
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(i64).range(0..))]
+    pub rev: i64,
+    /// Order of the keys
+    #[arg(long, ignore_case = true)]
+    pub order: Option<Order>,
+    /// What to sort by
+    #[arg(long, ignore_case = true)]
+    pub sort_by: Option<SortBy>,
+    /// Keys without values
+    #[arg(long, conflicts_with = "count_only")]
+    pub keys_only: bool,
+    /// Only how many keys there are
+    #[arg(long)]
+    pub count_only: bool,
+    /// Linearizable: the newest state. Serializable: what one node has, perhaps a little old, and also without a quorum
+    #[arg(long, default_value = "l")]
+    pub consistency: Consistency,
+}
+
+/// Order of results.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Order {
+    /// Smallest first
+    #[value(name = "ASCEND")]
+    Ascend,
+    /// Largest first
+    #[value(name = "DESCEND")]
+    Descend,
+}
+
+/// What results are sorted by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum SortBy {
+    /// Revision of creation
+    #[value(name = "CREATE")]
+    Create,
+    /// The key
+    #[value(name = "KEY")]
+    Key,
+    /// Revision of the last change
+    #[value(name = "MODIFY")]
+    Modify,
+    /// The value
+    #[value(name = "VALUE")]
+    Value,
+    /// Number of changes since creation
+    #[value(name = "VERSION")]
+    Version,
+}
+
+/// What a read promises.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Consistency {
+    /// Sees every write that was acknowledged before
+    #[value(name = "l", alias = "linearizable")]
+    Linearizable,
+    /// Sees a past state of one node
+    #[value(name = "s", alias = "serializable")]
+    Serializable,
+}
+
+/// Arguments of `put`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct PutArgs {
+    /// The key
+    #[arg(value_parser = bytes_parser())]
+    pub key: Bytes,
+    /// The value; all of standard input where it is missing
+    #[arg(value_parser = bytes_parser(), conflicts_with = "ignore_value", allow_negative_numbers = true)]
+    pub value: Option<Bytes>,
+    /// Print the value that was there before as well
+    #[arg(long)]
+    pub prev_kv: bool,
+    /// Keep the value that is there (to change the lease)
+    #[arg(long)]
+    pub ignore_value: bool,
+    /// Attach the key to this lease (hexadecimal)
+    #[arg(long, default_value = "0", value_name = "ID", value_parser = parse_lease)]
+    pub lease: i64,
+    /// Keep the lease that the key has
+    #[arg(long, conflicts_with = "lease")]
+    pub ignore_lease: bool,
+}
+
+/// Arguments of `del`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct DelArgs {
+    /// The key, or the first key of a range
+    #[arg(value_parser = bytes_parser())]
+    pub key: Bytes,
+    /// The key at which the range ends (not part of it)
+    #[arg(value_parser = bytes_parser(), conflicts_with_all = ["prefix", "from_key"])]
+    pub range_end: Option<Bytes>,
+    /// All keys that begin with KEY
+    #[arg(long, conflicts_with = "from_key")]
+    pub prefix: bool,
+    /// KEY and all keys after it
+    #[arg(long)]
+    pub from_key: bool,
+    /// Print what was deleted as well
+    #[arg(long)]
+    pub prev_kv: bool,
+}
+
+/// Arguments of `txn`.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct TxnArgs {
+    /// Ask for each part
+    #[arg(short, long)]
+    pub interactive: bool,
+}
+
+/// Arguments of `compact`.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub struct CompactArgs {
+    /// The oldest revision that can still be read afterwards
+    #[arg(value_name = "REV", value_parser = clap::value_parser!(i64).range(1..))]
+    pub revision: i64,
+    /// Wait until the space is free
+    #[arg(long)]
+    pub physical: bool,
+}

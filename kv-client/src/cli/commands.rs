@@ -1,0 +1,212 @@
+//! Each command: its request, and its answer in the form that was asked for.
+
+use std::io::{BufReader, IsTerminal, Read, Write};
+
+use bytes::Bytes;
+use futures::future::join_all;
+use kv_proto::etcdserverpb::CompactionRequest;
+
+use super::args::{CompactArgs, DelArgs, GetArgs, GlobalArgs, PutArgs, TxnArgs, WriteOut};
+use super::exit::{Exit, Failure};
+use super::output::{RangeView, print};
+use super::{json, output, script, text};
+use crate::{Client, Error};
+
+/// The longest value read from standard input, in bytes: far above what a server takes.
+const STDIN_BYTES_MAX: u64 = 64 << 20;
+
+/// What a command prints, and how it ends.
+pub(super) type Outcome = Result<Exit, Failure>;
+
+/// A client and the form of its output.
+pub(super) struct Session {
+    client: Client,
+    endpoints: Vec<String>,
+    write_out: Option<WriteOut>,
+}
+
+impl Session {
+    pub(super) fn new(global: &GlobalArgs) -> Result<Session, Failure> {
+        let client = Client::new(global.config())?;
+        Ok(Session {
+            client,
+            endpoints: global.endpoints.clone(),
+            write_out: global.write_out,
+        })
+    }
+
+    pub(super) async fn get(&self, args: &GetArgs) -> Outcome {
+        let range = &args.range;
+        if args.print_value_only && !matches!(self.write_out, None | Some(WriteOut::Simple)) {
+            return Err(Failure::usage(
+                "--print-value-only is for -w simple",
+                "leave out one of the two",
+            ));
+        }
+        let answer = self.client.range(range.request()).await?;
+        let view = RangeView {
+            keys_only: range.keys_only,
+            count_only: range.count_only,
+        };
+        match self.write_out.unwrap_or(WriteOut::Simple) {
+            WriteOut::Json => print(json::line(&json::range(&answer)))?,
+            WriteOut::Table if !range.count_only => print(output::kv_table(&answer.kvs))?,
+            _ if args.print_value_only && !std::io::stdout().is_terminal() => {
+                print(output::raw_values(&answer))?
+            }
+            _ if args.print_value_only => print(output::readable_values(&answer))?,
+            WriteOut::Simple | WriteOut::Table => print(output::range(&answer, view))?,
+        }
+        if range.is_single_key() && answer.count == 0 {
+            let what = format!("key {:?} not found", text::key(&range.key));
+            return Err(Failure::new(
+                Exit::NotFound,
+                what,
+                "list the keys that begin so with --prefix --keys-only",
+            ));
+        }
+        Ok(Exit::Ok)
+    }
+
+    pub(super) async fn put(&self, args: &PutArgs) -> Outcome {
+        let value = match &args.value {
+            Some(value) => value.clone(),
+            None if args.ignore_value => Bytes::new(),
+            None => read_stdin()?,
+        };
+        let answer = self.client.put(args.request(value)).await?;
+        match self.write_out.unwrap_or(WriteOut::Simple) {
+            WriteOut::Json => print(json::line(&json::put(&answer)))?,
+            WriteOut::Table if args.prev_kv => print(output::kv_table(answer.prev_kv.as_slice()))?,
+            WriteOut::Simple | WriteOut::Table => print(output::put(&answer))?,
+        }
+        Ok(Exit::Ok)
+    }
+
+    pub(super) async fn del(&self, args: &DelArgs) -> Outcome {
+        let answer = self.client.delete_range(args.request()).await?;
+        match self.write_out.unwrap_or(WriteOut::Simple) {
+            WriteOut::Json => print(json::line(&json::del(&answer)))?,
+            WriteOut::Table if args.prev_kv => print(output::kv_table(&answer.prev_kvs))?,
+            WriteOut::Simple | WriteOut::Table => print(output::del(&answer))?,
+        }
+        Ok(Exit::Ok)
+    }
+
+    pub(super) async fn txn(&self, args: TxnArgs) -> Outcome {
+        // Standard output is for the answer alone.
+        let mut stderr = std::io::stderr();
+        let prompt = args.interactive.then_some(&mut stderr as &mut dyn Write);
+        let script = script::read(BufReader::new(std::io::stdin().lock()), prompt)
+            .map_err(|error| Failure::usage(format!("transaction: {error}"), "see: txn --help"))?;
+        let answer = self.client.txn(script.request).await?;
+        let views = if answer.succeeded {
+            &script.success_views
+        } else {
+            &script.failure_views
+        };
+        match self.write_out.unwrap_or(WriteOut::Simple) {
+            WriteOut::Json => print(json::line(&json::txn(&answer)))?,
+            WriteOut::Simple | WriteOut::Table => print(output::txn(&answer, views))?,
+        }
+        Ok(if answer.succeeded {
+            Exit::Ok
+        } else {
+            Exit::CompareFailed
+        })
+    }
+
+    pub(super) async fn compact(&self, args: CompactArgs) -> Outcome {
+        let request = CompactionRequest {
+            revision: args.revision,
+            physical: args.physical,
+        };
+        let answer = self.client.compact(request).await?;
+        match self.write_out.unwrap_or(WriteOut::Simple) {
+            WriteOut::Json => print(json::line(&json::compact(&answer, args.revision)))?,
+            WriteOut::Simple | WriteOut::Table => print(format!("compacted revision {}\n", args.revision))?,
+        }
+        Ok(Exit::Ok)
+    }
+
+    pub(super) async fn status(&self) -> Outcome {
+        let ask = |endpoint: &'_ String| {
+            let endpoint = endpoint.clone();
+            async move { self.client.status(&endpoint).await }
+        };
+        let answers = join_all(self.endpoints.iter().map(ask)).await;
+        let all: Vec<output::StatusOf<'_>> = self
+            .endpoints
+            .iter()
+            .zip(&answers)
+            .map(|(endpoint, answer)| {
+                (
+                    endpoint.as_str(),
+                    answer.as_ref().map_err(|error| reason(endpoint, error)),
+                )
+            })
+            .collect();
+        match self.write_out.unwrap_or(WriteOut::Table) {
+            WriteOut::Table => print(output::status_table(&all))?,
+            WriteOut::Simple => print(output::status_lines(&all))?,
+            WriteOut::Json => {
+                let forms: Vec<_> = all
+                    .into_iter()
+                    .map(|(endpoint, answer)| json::status(endpoint, answer))
+                    .collect();
+                print(json::line(&forms))?;
+            }
+        }
+        let failed = answers.iter().filter(|answer| answer.is_err()).count();
+        if let Some(error) = answers.iter().find_map(|answer| answer.as_ref().err()) {
+            let of = format!("{failed} of {} endpoints did not answer", answers.len());
+            let hint = "the column ERRORS says why; see whether those nodes run and can be reached";
+            return Err(Failure::new(Failure::from(error.clone()).exit, of, hint));
+        }
+        if answers.iter().flatten().any(|answer| answer.leader == 0) {
+            let hint = "a majority of the nodes must run and reach each other";
+            return Err(Failure::new(
+                Exit::NoQuorum,
+                "there is a node without a leader",
+                hint,
+            ));
+        }
+        Ok(Exit::Ok)
+    }
+
+    pub(super) async fn member_list(&self) -> Outcome {
+        let answer = self.client.member_list(true).await?;
+        match self.write_out.unwrap_or(WriteOut::Table) {
+            WriteOut::Table => print(output::member_table(&answer))?,
+            WriteOut::Simple => print(output::member_lines(&answer))?,
+            WriteOut::Json => print(json::line(&json::members(&answer)))?,
+        }
+        Ok(Exit::Ok)
+    }
+}
+
+/// Why an endpoint did not answer, without its name, which stands beside it.
+fn reason(endpoint: &str, error: &Error) -> String {
+    let name = endpoint.trim_start_matches("http://").trim_end_matches('/');
+    let text = error.to_string();
+    text.strip_prefix(&format!("{name}: "))
+        .map(str::to_owned)
+        .unwrap_or(text)
+}
+
+/// All of standard input.
+fn read_stdin() -> Result<Bytes, Failure> {
+    let failed = |what: String| Failure::usage(what, "give the value as argument, or a file with < FILE");
+    let mut value = Vec::new();
+    std::io::stdin()
+        .lock()
+        .take(STDIN_BYTES_MAX + 1)
+        .read_to_end(&mut value)
+        .map_err(|error| failed(format!("standard input could not be read: {error}")))?;
+    if value.len() as u64 > STDIN_BYTES_MAX {
+        return Err(failed(format!(
+            "the value on standard input is longer than {STDIN_BYTES_MAX} bytes"
+        )));
+    }
+    Ok(value.into())
+}

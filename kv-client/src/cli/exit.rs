@@ -1,0 +1,213 @@
+//! Exit codes, and the two lines that explain a failure: what happened, and what to do.
+
+use std::process::ExitCode;
+
+use tonic::Code;
+
+use crate::Error;
+
+/// How a command ended. The numbers are part of the interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+#[non_exhaustive]
+pub enum Exit {
+    /// Done.
+    Ok = 0,
+    /// The server refused, or anything else.
+    Other = 1,
+    /// The command line, or the text of a transaction, is wrong. Nothing was sent.
+    Usage = 2,
+    /// The key of `get` does not exist.
+    NotFound = 3,
+    /// A compare of `txn` did not hold, so the failure requests were run.
+    CompareFailed = 4,
+    /// No endpoint reachable, or no leader. Nothing was executed.
+    NoQuorum = 5,
+    /// A read got no answer in time. Nothing was changed.
+    Timeout = 6,
+    /// A write got no answer. It may or may not have been executed.
+    OutcomeUnknown = 7,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(exit as u8)
+    }
+}
+
+/// The end of `-h`.
+pub const AFTER_HELP: &str = "\
+Exit codes: 0 done, 1 refused or other, 2 usage, 3 not found, 4 compare failed, 5 no quorum,
+6 timeout, 7 outcome unknown. More about them and the output with --help.";
+
+/// The end of `--help`: exit codes and output.
+pub const AFTER_LONG_HELP: &str = r#"Exit codes:
+  0  done
+  1  the server refused the request, or anything else
+  2  the command line or the text of a transaction is wrong; nothing was sent
+  3  get: the key does not exist
+  4  txn: a compare did not hold, the failure requests were run
+  5  no endpoint reachable or no leader; nothing was executed
+  6  a read got no answer in time; nothing was changed
+  7  a write got no answer: it may or may not have been executed. Read before you write again
+
+Output:
+  simple  Keys and values as text. What is not text (not UTF-8, or with control characters other than
+          newline and tab, which also stay out of keys) is printed as "base64:" and its base64 form.
+  json    One line. "key" and "value" are the text itself; where the bytes are not UTF-8, "key_base64" and
+          "value_base64" stand in their place. (etcdctl's JSON has base64 throughout.) IDs of clusters,
+          members and leases are hexadecimal strings, as in tables; revisions and counts are numbers.
+
+Examples:
+  kv-client put greeting hello
+  kv-client get greeting --print-value-only
+  kv-client get app/ --prefix --keys-only -w json
+  kv-client status --endpoints 127.0.0.1:12379,127.0.0.1:22379,127.0.0.1:32379"#;
+
+/// A command that failed: the exit code and what is said on standard error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub(crate) exit: Exit,
+    /// One line: what happened.
+    pub(crate) what: String,
+    /// One line: what to do.
+    pub(crate) hint: String,
+}
+
+impl Failure {
+    pub(crate) fn new(exit: Exit, what: impl Into<String>, hint: impl Into<String>) -> Failure {
+        Failure {
+            exit,
+            what: what.into(),
+            hint: hint.into(),
+        }
+    }
+
+    pub(crate) fn usage(what: impl Into<String>, hint: impl Into<String>) -> Failure {
+        Failure::new(Exit::Usage, what, hint)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        let what = error.to_string();
+        match error {
+            Error::InvalidEndpoint { .. } => Failure::usage(
+                what,
+                "name the servers with --endpoints host:port,... or ETCDCTL_ENDPOINTS",
+            ),
+            Error::Rejected { code, message } => Failure::new(
+                Exit::Other,
+                format!("refused: {what}"),
+                rejection_hint(code, &message),
+            ),
+            Error::NoQuorum { .. } => Failure::new(
+                Exit::NoQuorum,
+                what,
+                "nothing was executed; a majority of the nodes must run, see which do with the command status",
+            ),
+            Error::Timeout { .. } => Failure::new(
+                Exit::Timeout,
+                what,
+                "nothing was changed; try again, with a longer --command-timeout, or with --consistency s",
+            ),
+            Error::OutcomeUnknown { .. } => Failure::new(
+                Exit::OutcomeUnknown,
+                format!("outcome unknown: {what}"),
+                "it may or may not have been executed; read the key before you write again",
+            ),
+        }
+    }
+}
+
+/// What to do about a refusal, by etcd's words.
+fn rejection_hint(code: Code, message: &str) -> &'static str {
+    const HINTS: [(&str, &str); 9] = [
+        ("key is not provided", "give a key that is not empty"),
+        (
+            "request is too large",
+            "keep a request under the server's limit, 1.5 MiB by default",
+        ),
+        (
+            "larger than max",
+            "keep a request under the server's limit, 1.5 MiB by default",
+        ),
+        ("too many operations", "split it into several transactions"),
+        (
+            "duplicate key",
+            "name each key once among the writes of a transaction",
+        ),
+        (
+            "has been compacted",
+            "use a newer revision; get without --rev reads the current one",
+        ),
+        (
+            "future revision",
+            "use an older revision; get without --rev reads the current one",
+        ),
+        (
+            "lease not found",
+            "give the ID of a lease that has not run out, in hexadecimal",
+        ),
+        (
+            "space exceeded",
+            "delete keys and compact, or give the nodes a larger --quota-backend-bytes",
+        ),
+    ];
+    if let Some((_, hint)) = HINTS.iter().find(|(words, _)| message.contains(words)) {
+        return hint;
+    }
+    match code {
+        Code::ResourceExhausted => "nothing was executed; try again a little later",
+        Code::Unimplemented => {
+            "check that the endpoint is an etcd v3 server; this one does not know the call"
+        }
+        Code::Unauthenticated | Code::PermissionDenied => {
+            "the server asks for authentication, which this client does not do"
+        }
+        Code::Internal | Code::Unknown | Code::DataLoss => "look into the server's log",
+        _ => "change the request; the same one will be refused again",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic::Code;
+
+    use super::{AFTER_LONG_HELP, Exit, Failure};
+    use crate::Error;
+
+    #[test]
+    fn every_error_has_its_code_and_two_lines() {
+        let message = || "m".to_owned();
+        for (error, exit) in [
+            (
+                Error::InvalidEndpoint {
+                    endpoint: message(),
+                    reason: message(),
+                },
+                Exit::Usage,
+            ),
+            (
+                Error::Rejected {
+                    code: Code::InvalidArgument,
+                    message: message(),
+                },
+                Exit::Other,
+            ),
+            (Error::NoQuorum { message: message() }, Exit::NoQuorum),
+            (Error::Timeout { message: message() }, Exit::Timeout),
+            (Error::OutcomeUnknown { message: message() }, Exit::OutcomeUnknown),
+        ] {
+            let failure = Failure::from(error);
+            assert_eq!(failure.exit, exit);
+            for line in [failure.what, failure.hint] {
+                assert!(!line.is_empty() && !line.contains('\n'), "{line:?}");
+            }
+            assert!(
+                AFTER_LONG_HELP.contains(&format!("\n  {}  ", exit as u8)),
+                "{exit:?} is not in --help"
+            );
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! The command line: `get put del txn compact status member completion bench`.
+//!
+//! [`Args`] and [`run`] are public so that the `quorate` binary mounts the same commands. Flags and environment
+//! variables have etcdctl's names; output is meant for people by default, and exit codes tell scripts what
+//! happened ([`Exit`]).
+
+mod args;
+mod commands;
+mod exit;
+mod json;
+mod output;
+mod ranges;
+mod run;
+mod script;
+mod text;
+mod values;
+
+pub use args::{
+    Args, Command, CompactArgs, Consistency, DelArgs, GetArgs, GlobalArgs, MemberCommand, Order, PutArgs,
+    RangeArgs, SortBy, TxnArgs, WriteOut,
+};
+pub(crate) use exit::Failure;
+pub use exit::{AFTER_HELP, AFTER_LONG_HELP, Exit};
+pub(crate) use output::{print, table};
+pub(crate) use ranges::prefix_end;
+pub use run::{print_completion, run};
+pub(crate) use values::parse_duration;

@@ -1,0 +1,184 @@
+//! One long-lived HTTP/2 connection to one endpoint.
+//!
+//! Not `tonic::transport::Channel`, because it cannot tell whether a request that failed had left this
+//! process. Here dialling and sending are two steps, and hyper gives an unsent request back: that is the whole
+//! difference between a write that may be sent again and one whose outcome is unknown.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{Request, Response, Uri};
+use hyper::body::Incoming;
+use hyper::client::conn::http2::{Builder, SendRequest};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+use tonic::body::Body;
+
+use crate::endpoint::Endpoint;
+
+/// How long a connection with requests in flight may be silent before it is pinged. Not below the 5 s that etcd
+/// allows by default, or it closes the connection; never pinged while idle, for the same reason.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(6);
+/// How long the answer to a ping may take before the connection is given up.
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(4);
+/// Bytes that a server may send ahead on one request, and on all: enough that a large range is not held up.
+const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+
+/// A connection that is opened at its first use and again after it broke.
+pub(crate) struct Connection {
+    endpoint: Endpoint,
+    dial_timeout: Duration,
+    sender: Mutex<Option<SendRequest<Body>>>,
+    /// Held while dialling, so that many requests wait for one connection.
+    dialling: tokio::sync::Mutex<()>,
+}
+
+/// Why there is no connection. Nothing was sent.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct DialError(String);
+
+impl DialError {
+    /// The kind of error in words where it has one; the rest, such as an unknown host name, says more itself.
+    fn of_io(error: std::io::Error) -> DialError {
+        DialError(match error.raw_os_error() {
+            Some(_) => error.kind().to_string(),
+            None => error.to_string(),
+        })
+    }
+}
+
+impl Connection {
+    pub(crate) fn new(endpoint: Endpoint, dial_timeout: Duration) -> Connection {
+        Connection {
+            endpoint,
+            dial_timeout,
+            sender: Mutex::new(None),
+            dialling: tokio::sync::Mutex::new(()),
+        }
+    }
+
+    pub(crate) fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// The open connection, after opening it where needed, for at most the dial timeout.
+    pub(crate) async fn channel(&self) -> Result<Channel, DialError> {
+        if let Some(channel) = self.open_channel() {
+            return Ok(channel);
+        }
+        let dial = async {
+            let _only_one = self.dialling.lock().await;
+            match self.open_channel() {
+                Some(channel) => Ok(channel),
+                None => self.dial().await,
+            }
+        };
+        match tokio::time::timeout(self.dial_timeout, dial).await {
+            Ok(result) => result,
+            Err(_) => Err(DialError(format!("no connection within {:?}", self.dial_timeout))),
+        }
+    }
+
+    fn open_channel(&self) -> Option<Channel> {
+        let sender = self.sender.lock().unwrap_or_else(PoisonError::into_inner);
+        let open = sender.as_ref().filter(|sender| !sender.is_closed())?.clone();
+        Some(Channel {
+            sender: open,
+            origin: self.endpoint.origin.clone(),
+        })
+    }
+
+    async fn dial(&self) -> Result<Channel, DialError> {
+        let stream = TcpStream::connect((self.endpoint.host.as_str(), self.endpoint.port))
+            .await
+            .map_err(DialError::of_io)?;
+        stream.set_nodelay(true).map_err(DialError::of_io)?;
+        let (sender, connection) = Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .keep_alive_interval(KEEP_ALIVE_INTERVAL)
+            .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| DialError(describe(&error)))?;
+        let name = self.endpoint.to_string();
+        // Ends when the last sender is dropped or the connection breaks; requests in flight hear of it themselves.
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(endpoint = name, error = describe(&error), "connection ended");
+            }
+        });
+        *self.sender.lock().unwrap_or_else(PoisonError::into_inner) = Some(sender.clone());
+        Ok(Channel {
+            sender,
+            origin: self.endpoint.origin.clone(),
+        })
+    }
+}
+
+/// What a generated tonic client sends its requests into.
+#[derive(Clone)]
+pub(crate) struct Channel {
+    sender: SendRequest<Body>,
+    pub(crate) origin: Uri,
+}
+
+/// Why a request got no response.
+#[derive(Debug)]
+pub(crate) enum SendError {
+    /// It never left this process.
+    NotSent(hyper::Error),
+    /// It may have reached the server.
+    Broken(hyper::Error),
+}
+
+impl fmt::Display for SendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SendError::NotSent(error) => write!(f, "not sent: {}", describe(error)),
+            SendError::Broken(error) => write!(f, "connection lost: {}", describe(error)),
+        }
+    }
+}
+
+// Without a source on purpose: tonic would look through it and make up a code of its own.
+impl std::error::Error for SendError {}
+
+impl tower::Service<Request<Body>> for Channel {
+    type Response = Response<Incoming>;
+    type Error = SendError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, SendError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), SendError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let sent = self.sender.try_send_request(request);
+        Box::pin(async move {
+            sent.await.map_err(|error| match error.message() {
+                Some(_) => SendError::NotSent(error.into_error()),
+                None => SendError::Broken(error.into_error()),
+            })
+        })
+    }
+}
+
+/// An error with its causes: hyper's own text names only the outermost.
+fn describe(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

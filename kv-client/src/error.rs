@@ -1,0 +1,44 @@
+//! The ways in which a call can end without an answer.
+
+use tonic::Code;
+
+/// Why a call gave no answer. The variants differ in what the caller may do next.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// An endpoint that is not `host:port` or `http://host:port`. Nothing was sent.
+    #[error("endpoint {endpoint:?}: {reason}")]
+    InvalidEndpoint {
+        /// The text that was given.
+        endpoint: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The server refused: the request certainly was not executed, and the same one will be refused again
+    /// (or, for [`Code::ResourceExhausted`], until the server has room).
+    #[error("{message}")]
+    Rejected {
+        /// The gRPC code of the answer.
+        code: Code,
+        /// The server's words, etcd's error string among them.
+        message: String,
+    },
+    /// No endpoint could be reached, or those that could have no leader. The request certainly was not executed.
+    #[error("{message}")]
+    NoQuorum {
+        /// Which endpoints failed last, and how.
+        message: String,
+    },
+    /// A read that ran out of time. It cannot have changed anything.
+    #[error("{message}")]
+    Timeout {
+        /// How long it was tried, and the last failure.
+        message: String,
+    },
+    /// A write that was sent and not answered: it may or may not have been executed.
+    #[error("{message}")]
+    OutcomeUnknown {
+        /// How the answer was lost.
+        message: String,
+    },
+}

@@ -1,0 +1,7 @@
+//! Tests of the client and its command line against servers that fail as they are told.
+
+#![allow(clippy::unwrap_used, reason = "a test that panics fails")]
+
+mod exit_codes;
+mod retries;
+mod support;

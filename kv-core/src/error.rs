@@ -1,0 +1,42 @@
+//! Refusals of the data model: values, the same on every node, with etcd's text byte for byte.
+//!
+//! Faults (a value that the disk does not give back) are not here: they are the error type of
+//! [`crate::Values`] and stop the node.
+
+use serde::{Deserialize, Serialize};
+
+/// Why a request was refused. Clients compare the text, so it is etcd's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+pub enum Error {
+    /// A request or one of its parts names no key.
+    #[error("etcdserver: key is not provided")]
+    EmptyKey,
+    /// `ignore_value` or `ignore_lease` on a key that does not exist, or an operation of a transaction that
+    /// says nothing.
+    #[error("etcdserver: key not found")]
+    KeyNotFound,
+    /// A value came with `ignore_value`.
+    #[error("etcdserver: value is provided")]
+    ValueProvided,
+    /// A lease came with `ignore_lease`.
+    #[error("etcdserver: lease is provided")]
+    LeaseProvided,
+    /// More operations in a transaction than [`crate::Limits::max_txn_ops`].
+    #[error("etcdserver: too many operations in txn request")]
+    TooManyOps,
+    /// A transaction would write a key twice, or write a key that it deletes.
+    #[error("etcdserver: duplicate key given in txn request")]
+    DuplicateKey,
+    /// A sort order or target that does not exist.
+    #[error("etcdserver: invalid sort option")]
+    InvalidSortOption,
+    /// The revision is below the compacted one.
+    #[error("etcdserver: mvcc: required revision has been compacted")]
+    Compacted,
+    /// The revision is above the current one.
+    #[error("etcdserver: mvcc: required revision is a future revision")]
+    FutureRevision,
+    /// A put names a lease that does not exist.
+    #[error("etcdserver: requested lease not found")]
+    LeaseNotFound,
+}

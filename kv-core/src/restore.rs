@@ -1,0 +1,232 @@
+//! The state out of the records of a store, at start.
+
+use crate::history::Point;
+use crate::index::Index;
+use crate::{RecordHead, Revision, State};
+
+/// Why records and stored numbers do not make a state. The store is damaged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RestoreError {
+    /// Records must come in the order of their revisions, each once.
+    #[error("record {at:?} comes after record {last:?}")]
+    OutOfOrder {
+        /// The record before.
+        last: Revision,
+        /// The record that came.
+        at: Revision,
+    },
+    /// No command can have written such a record.
+    #[error("record {at:?} is impossible: created at {create_revision}, version {version}")]
+    Impossible {
+        /// The record that came.
+        at: Revision,
+        /// The creation revision that it says.
+        create_revision: i64,
+        /// The version that it says.
+        version: i64,
+    },
+    /// There is a record above the stored current revision.
+    #[error("record {at:?} is above the stored revision {revision}")]
+    AboveRevision {
+        /// The last record.
+        at: Revision,
+        /// The stored revision.
+        revision: i64,
+    },
+    /// The stored numbers contradict each other.
+    #[error("stored revision {revision} and compacted revision {compacted} are impossible")]
+    ImpossibleNumbers {
+        /// The stored revision.
+        revision: i64,
+        /// The stored compacted revision.
+        compacted: i64,
+    },
+}
+
+/// Builds a [`State`] from records that come one by one, in the order of their revisions.
+///
+/// Records that a sweep had yet to delete may be among them; what they say no read can reach. The sweep
+/// starts anew after a restart.
+#[derive(Debug)]
+pub struct Restorer {
+    index: Index,
+    last: Revision,
+}
+
+impl Default for Restorer {
+    fn default() -> Self {
+        Restorer::new()
+    }
+}
+
+impl Restorer {
+    /// Nothing restored yet.
+    pub fn new() -> Restorer {
+        Restorer {
+            index: Index::default(),
+            last: Revision {
+                main: State::FIRST_REVISION,
+                sub: i64::MAX,
+            },
+        }
+    }
+
+    /// Takes the next record, see [`crate::Record::head`].
+    ///
+    /// # Errors
+    /// Where the record is out of order or cannot be one.
+    pub fn push(&mut self, at: Revision, head: RecordHead<'_>) -> Result<(), RestoreError> {
+        if at <= self.last {
+            return Err(RestoreError::OutOfOrder { last: self.last, at });
+        }
+        let (key, point) = match head {
+            RecordHead::Put {
+                key,
+                create_revision,
+                version,
+                value_bytes,
+            } => {
+                let possible =
+                    create_revision > State::FIRST_REVISION && create_revision <= at.main && version > 0;
+                if !possible || !is_sub(at.sub) {
+                    return Err(RestoreError::Impossible {
+                        at,
+                        create_revision,
+                        version,
+                    });
+                }
+                (
+                    key,
+                    Point::put(
+                        at,
+                        create_revision,
+                        version,
+                        key.len().saturating_add(value_bytes),
+                    ),
+                )
+            }
+            RecordHead::Delete { key } => {
+                if !is_sub(at.sub) {
+                    return Err(RestoreError::Impossible {
+                        at,
+                        create_revision: 0,
+                        version: 0,
+                    });
+                }
+                (key, Point::deletion(at, key.len()))
+            }
+        };
+        self.index.restore(key, point);
+        self.last = at;
+        Ok(())
+    }
+
+    /// Ends with the stored revision and compacted revision ([`State::revision`], [`State::compacted`]).
+    ///
+    /// # Errors
+    /// Where they do not belong to each other or to the records.
+    pub fn finish(self, revision: i64, compacted: i64) -> Result<State, RestoreError> {
+        if revision < State::FIRST_REVISION || compacted < State::NEVER_COMPACTED || compacted > revision {
+            return Err(RestoreError::ImpossibleNumbers { revision, compacted });
+        }
+        if self.last.main > revision {
+            return Err(RestoreError::AboveRevision {
+                at: self.last,
+                revision,
+            });
+        }
+        Ok(State {
+            index: self.index,
+            revision,
+            compacted,
+        })
+    }
+}
+
+/// Whether a transaction can have had that many writes.
+fn is_sub(sub: i64) -> bool {
+    u32::try_from(sub).is_ok()
+}
+
+impl State {
+    /// Builds a state from records in the order of their revisions, the stored revision and compacted
+    /// revision; see [`Restorer`].
+    ///
+    /// # Errors
+    /// Where these cannot be what a store kept.
+    pub fn restore<'a>(
+        revision: i64,
+        compacted: i64,
+        records: impl IntoIterator<Item = (Revision, RecordHead<'a>)>,
+    ) -> Result<State, RestoreError> {
+        let mut restorer = Restorer::new();
+        for (at, head) in records {
+            restorer.push(at, head)?;
+        }
+        restorer.finish(revision, compacted)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(main: i64, sub: i64) -> Revision {
+        Revision { main, sub }
+    }
+
+    fn put(create_revision: i64, version: i64) -> RecordHead<'static> {
+        RecordHead::Put {
+            key: b"a",
+            create_revision,
+            version,
+            value_bytes: 1,
+        }
+    }
+
+    #[test]
+    fn refuses_what_cannot_be() {
+        let restore = |revision, compacted, records: &[(Revision, RecordHead<'static>)]| {
+            State::restore(revision, compacted, records.iter().copied())
+        };
+        assert!(restore(3, -1, &[(at(2, 0), put(2, 1)), (at(3, 0), put(2, 2))]).is_ok());
+        let again = restore(3, -1, &[(at(2, 0), put(2, 1)), (at(2, 0), put(2, 1))]);
+        assert_eq!(
+            again,
+            Err(RestoreError::OutOfOrder {
+                last: at(2, 0),
+                at: at(2, 0)
+            })
+        );
+        let first = restore(3, -1, &[(at(1, 0), put(1, 1))]);
+        assert!(matches!(first, Err(RestoreError::OutOfOrder { .. })));
+        let unborn = restore(3, -1, &[(at(2, 0), put(3, 1))]);
+        assert_eq!(
+            unborn,
+            Err(RestoreError::Impossible {
+                at: at(2, 0),
+                create_revision: 3,
+                version: 1
+            })
+        );
+        let unversioned = restore(3, -1, &[(at(2, 0), put(2, 0))]);
+        assert!(matches!(unversioned, Err(RestoreError::Impossible { .. })));
+        let sub = restore(3, -1, &[(at(2, 1 << 32), RecordHead::Delete { key: b"a" })]);
+        assert!(matches!(sub, Err(RestoreError::Impossible { .. })));
+        let above = restore(2, -1, &[(at(3, 0), put(3, 1))]);
+        assert_eq!(
+            above,
+            Err(RestoreError::AboveRevision {
+                at: at(3, 0),
+                revision: 2
+            })
+        );
+        for (revision, compacted) in [(0, -1), (1, 2), (1, -2)] {
+            let numbers = restore(revision, compacted, &[]);
+            assert_eq!(
+                numbers,
+                Err(RestoreError::ImpossibleNumbers { revision, compacted })
+            );
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! The state machine's memory and its entrance.
+
+use crate::index::Index;
+use crate::plan::Plan;
+use crate::txn::{self, Branch};
+use crate::write::{Stop, Writer};
+use crate::{Command, Compact, Error, KeyValue, Outcome, Put, Range, Record, Response, Revision, Txn};
+
+/// Gives back what was stored at a revision.
+pub trait Values {
+    /// Why a value cannot be had. That is a fault of this node, never an answer to a client.
+    type Error;
+
+    /// The key and value that a [`Record::Put`] stored at `at`. Only revisions that were put and not swept
+    /// are asked for.
+    ///
+    /// # Errors
+    /// Where the store does not give it back.
+    fn get(&self, at: Revision) -> Result<KeyValue, Self::Error>;
+}
+
+impl<V: Values + ?Sized> Values for &V {
+    type Error = V::Error;
+
+    fn get(&self, at: Revision) -> Result<KeyValue, Self::Error> {
+        (**self).get(at)
+    }
+}
+
+/// What [`State::apply`] has to know besides the index.
+pub trait ApplyView: Values {
+    /// Whether the lease exists at this point of the log.
+    fn has_lease(&self, lease: i64) -> bool;
+}
+
+/// The data model's state without its values: revisions and the key index.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct State {
+    pub(crate) index: Index,
+    pub(crate) revision: i64,
+    pub(crate) compacted: i64,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        State::new()
+    }
+}
+
+impl State {
+    /// The revision of a store in which nothing was written.
+    pub const FIRST_REVISION: i64 = 1;
+    /// The compacted revision of a store that never was; a compaction at revision 0 is accepted once, as in
+    /// etcd.
+    pub const NEVER_COMPACTED: i64 = -1;
+
+    /// An empty store.
+    pub fn new() -> State {
+        State {
+            index: Index::default(),
+            revision: Self::FIRST_REVISION,
+            compacted: Self::NEVER_COMPACTED,
+        }
+    }
+
+    /// The revision of the last write.
+    pub fn revision(&self) -> i64 {
+        self.revision
+    }
+
+    /// The oldest revision that can be read; [`State::NEVER_COMPACTED`] at first.
+    pub fn compacted(&self) -> i64 {
+        self.compacted
+    }
+
+    /// How many keys exist at the current revision.
+    pub fn keys(&self) -> usize {
+        self.index.live()
+    }
+
+    /// Bytes of keys and values of all records that are not swept yet, superseded ones included: what the
+    /// store cannot give back without a compaction and its sweep. Nodes sweep at their own pace, so it may
+    /// differ between them.
+    pub fn live_bytes(&self) -> u64 {
+        self.index.bytes()
+    }
+
+    /// Applies one committed command.
+    ///
+    /// Writes it caused are appended to `writes` in the order of their sub-revisions. The caller makes them
+    /// durable together with the applied index, and serves them through `view` to the next command.
+    ///
+    /// A command that was not validated (see [`Command::validate`]) is applied or refused the same on every
+    /// node.
+    ///
+    /// # Errors
+    /// What `view` answers where it cannot give back a value. Then nothing has changed, and the node must not
+    /// go on to the next command.
+    pub fn apply<V: ApplyView>(
+        &mut self,
+        view: &V,
+        command: &Command,
+        writes: &mut Vec<(Revision, Record)>,
+    ) -> Result<Outcome, V::Error> {
+        let answer = match command {
+            Command::Compact(compact) => self.compact(compact).map_err(Stop::Refused),
+            Command::Txn(txn) => self.write(view, writes, |writer| writer.txn(txn)),
+            Command::DeleteRange(delete) => self.write(view, writes, |writer| writer.delete_range(delete)),
+            Command::Put(put) => self.write(view, writes, |writer| writer.single_put(put)),
+        };
+        match answer {
+            Ok(response) => Ok(Outcome {
+                revision: self.revision,
+                result: Ok(response),
+            }),
+            Err(Stop::Refused(error)) => Ok(Outcome {
+                revision: self.revision,
+                result: Err(error),
+            }),
+            Err(Stop::Fault(error)) => Err(error),
+        }
+    }
+
+    /// Runs what may write, as a whole or not at all.
+    fn write<'a, V: ApplyView>(
+        &'a mut self,
+        view: &'a V,
+        writes: &'a mut Vec<(Revision, Record)>,
+        run: impl FnOnce(&mut Writer<'a, V>) -> Result<Response, Stop<V::Error>>,
+    ) -> Result<Response, Stop<V::Error>> {
+        let mut writer = Writer::new(self, view, writes);
+        let answer = run(&mut writer);
+        match &answer {
+            Ok(_) => writer.commit(),
+            Err(_) => writer.roll_back(),
+        }
+        answer
+    }
+
+    fn compact(&mut self, compact: &Compact) -> Result<Response, Error> {
+        if compact.revision <= self.compacted {
+            return Err(Error::Compacted);
+        }
+        if compact.revision > self.revision {
+            return Err(Error::FutureRevision);
+        }
+        self.compacted = compact.revision;
+        Ok(Response::Compact)
+    }
+
+    /// Decides a read against the index alone; the caller fetches the values without any lock.
+    ///
+    /// # Errors
+    /// [`Error::FutureRevision`] and [`Error::Compacted`] for a revision that is not there yet or no longer.
+    pub fn plan(&self, range: &Range) -> Result<Plan, Error> {
+        self.plan_at(range, self.revision)
+    }
+
+    /// As [`State::plan`], where `current` counts as the current revision: inside a transaction it is ahead
+    /// of the state's once something was written.
+    pub(crate) fn plan_at(&self, range: &Range, current: i64) -> Result<Plan, Error> {
+        if range.revision > current {
+            return Err(Error::FutureRevision);
+        }
+        let at = if range.revision <= 0 {
+            current
+        } else {
+            range.revision
+        };
+        if at < self.compacted {
+            return Err(Error::Compacted);
+        }
+        Ok(Plan::new(&self.index, range, at, current))
+    }
+
+    /// Answers a transaction that does not write, without the log.
+    ///
+    /// # Errors
+    /// What `values` answers where it cannot give back a value.
+    ///
+    /// # Panics
+    /// Where the transaction is not [`Txn::is_read_only`].
+    pub fn read_txn<V: Values>(&self, values: &V, txn: &Txn) -> Result<Outcome, V::Error> {
+        assert!(
+            txn.is_read_only(),
+            "a transaction that writes goes through the log"
+        );
+        let branch = Branch::decide(self, values, txn)?;
+        let result = match branch.check_ranges(self) {
+            Ok(()) => Ok(txn::read(self, values, &branch)?),
+            Err(error) => Err(error),
+        };
+        Ok(Outcome {
+            revision: self.revision,
+            result,
+        })
+    }
+
+    /// The put that `key` held just before the write at `before`; `None` where it did not exist then, or
+    /// where that put is swept. What a watch gives as the previous value.
+    pub fn previous(&self, key: &[u8], before: Revision) -> Option<Revision> {
+        Some(self.index.get(key)?.before(before)?.revision())
+    }
+
+    /// Whether the record of `key` at `at` exists and is still needed: all of the compacted revision and
+    /// above are, and the put that a read at the compacted revision sees. What [`State::sweep`] has yet to
+    /// take out is not.
+    pub fn kept(&self, at: Revision, key: &[u8]) -> bool {
+        self.index
+            .get(key)
+            .is_some_and(|history| history.keeps(at, self.compacted))
+    }
+
+    /// The lease check of etcd: no lease at all, or one that exists.
+    pub(crate) fn check_lease<V: ApplyView>(view: &V, put: &Put) -> Result<(), Error> {
+        if put.lease == 0 || view.has_lease(put.lease) {
+            Ok(())
+        } else {
+            Err(Error::LeaseNotFound)
+        }
+    }
+
+    /// Whether the key exists at the current revision.
+    pub(crate) fn exists(&self, key: &[u8]) -> bool {
+        self.index
+            .get(key)
+            .is_some_and(|history| history.live().is_some())
+    }
+}

@@ -1,0 +1,154 @@
+//! What every protocol of the API asks of the node: the one place where a request is checked, made
+//! linearizable, and answered with a revision.
+
+use std::sync::Arc;
+
+use kv_core::{Command, Range, RangeResult, Response, Txn};
+use kv_proto::etcdserverpb::ResponseHeader;
+use tokio::time::Instant;
+
+use super::{errors::ApiError, metrics::Metrics};
+use crate::node::Node;
+
+/// The node as the services see it. Clones share it.
+#[derive(Clone)]
+pub(super) struct Api(Arc<Shared>);
+
+struct Shared {
+    node: Node,
+    metrics: Metrics,
+    cluster_id: u64,
+    member_id: u64,
+    core_limits: kv_core::Limits,
+}
+
+/// What a read may see.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Consistency {
+    /// Everything acknowledged before the read began, wherever: a quorum confirms it.
+    #[default]
+    Linearizable,
+    /// What this node has applied, which may be the past.
+    Serializable,
+}
+
+impl Consistency {
+    /// Of etcd's flag.
+    pub(super) fn of(serializable: bool) -> Consistency {
+        if serializable {
+            Consistency::Serializable
+        } else {
+            Consistency::Linearizable
+        }
+    }
+}
+
+impl Api {
+    pub(super) fn new(node: Node) -> Api {
+        let identity = node.identity();
+        Api(Arc::new(Shared {
+            metrics: Metrics::new(&node),
+            cluster_id: identity.cluster_id,
+            member_id: identity.member_id,
+            core_limits: kv_core::Limits {
+                max_txn_ops: node.limits().max_txn_ops,
+            },
+            node,
+        }))
+    }
+
+    pub(super) fn node(&self) -> &Node {
+        &self.0.node
+    }
+
+    pub(super) fn metrics(&self) -> &Metrics {
+        &self.0.metrics
+    }
+
+    /// A response header at a revision.
+    pub(super) fn header(&self, revision: i64) -> ResponseHeader {
+        ResponseHeader {
+            cluster_id: self.0.cluster_id,
+            member_id: self.0.member_id,
+            revision,
+            raft_term: self.0.node.term(),
+        }
+    }
+
+    /// When a request that begins now has to be answered.
+    pub(super) fn deadline(&self) -> Instant {
+        Instant::now() + self.0.node.limits().request_timeout
+    }
+
+    /// Refuses a write that is larger than the node takes.
+    pub(super) fn check_size(&self, bytes: usize) -> Result<(), ApiError> {
+        if bytes > self.0.node.limits().max_request_bytes {
+            Err(ApiError::RequestTooLarge)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Waits until this node has applied everything acknowledged before the call.
+    pub(super) async fn barrier(&self) -> Result<(), ApiError> {
+        Ok(self.0.node.read_barrier(self.deadline()).await?)
+    }
+
+    async fn settle(&self, consistency: Consistency) -> Result<(), ApiError> {
+        match consistency {
+            Consistency::Linearizable => self.barrier().await,
+            Consistency::Serializable => Ok(()),
+        }
+    }
+
+    /// Reads; answers with the current revision and what was found.
+    pub(super) async fn range(
+        &self,
+        range: &Range,
+        consistency: Consistency,
+    ) -> Result<(i64, RangeResult), ApiError> {
+        range.validate()?;
+        self.settle(consistency).await?;
+        let read = self.0.node.store().range(range)?;
+        Ok((read.header_revision, read.result))
+    }
+
+    /// Answers a transaction that does not write, without the log.
+    pub(super) async fn read_txn(
+        &self,
+        txn: Txn,
+        consistency: Consistency,
+    ) -> Result<(i64, Response), ApiError> {
+        let command = Command::Txn(txn);
+        command.validate(&self.0.core_limits)?;
+        self.settle(consistency).await?;
+        let Command::Txn(txn) = &command else {
+            return Err(ApiError::WrongAnswer);
+        };
+        let outcome = self.0.node.store().read_txn(txn)?;
+        Ok((outcome.revision, outcome.result?))
+    }
+
+    /// Writes; answers with the revision after it.
+    pub(super) async fn propose(&self, command: Command) -> Result<(i64, Response), ApiError> {
+        command.validate(&self.0.core_limits)?;
+        let proposed = self.0.node.propose(command, self.deadline()).await;
+        let outcome = proposed.inspect_err(|_| self.0.metrics.proposals_failed.increment(1))?;
+        Ok((outcome.revision, outcome.result?))
+    }
+
+    /// Waits until this node has dropped what compaction gave up.
+    pub(super) async fn swept(&self) -> Result<(), ApiError> {
+        // The compaction may have been applied elsewhere first.
+        self.barrier().await?;
+        loop {
+            let store = self.0.node.store().clone();
+            let step = tokio::task::spawn_blocking(move || store.sweep_step()).await;
+            match step.map_err(|error| ApiError::Store(error.to_string()))? {
+                Ok(true) => tokio::task::yield_now().await,
+                Ok(false) => return Ok(()),
+                Err(fault) => return Err(fault.into()),
+            }
+        }
+    }
+}

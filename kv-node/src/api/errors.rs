@@ -1,0 +1,390 @@
+//! The one table of errors: gRPC code, etcd's text, HTTP status, and whether the request may have been executed.
+//!
+//! Promises: etcd's texts byte for byte, as clients compare them (the source is `rpctypes/error.go` of etcd
+//! 3.5), and an unknown outcome is never given as one that is safe to retry. What is ours alone and has no
+//! text in etcd's table begins with `quorate:`.
+
+use http::StatusCode;
+use kv_store::{Fault, ReadError};
+use tonic::{Code, Status};
+
+use crate::raft::{propose::ProposeError, read_index::ReadBarrierError};
+
+/// Why a call of the API was not answered with a result.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ApiError {
+    /// The data model refused it: the same on every node.
+    #[error(transparent)]
+    Refused(#[from] kv_core::Error),
+    /// A write was not committed, or it is not known whether it was.
+    #[error(transparent)]
+    Propose(#[from] ProposeError),
+    /// A linearizable read could not be confirmed by a quorum.
+    #[error(transparent)]
+    Read(#[from] ReadBarrierError),
+    /// A write is larger than the node takes.
+    #[error("request too large")]
+    RequestTooLarge,
+    /// A compare of a transaction names a comparison or a target that does not exist.
+    #[error("unknown compare")]
+    UnknownCompare,
+    /// This node's store could not be read.
+    #[error("store: {0}")]
+    Store(String),
+    /// Compactions overtook a long read again and again.
+    #[error("compactions overtook the read")]
+    Overtaken,
+    /// The cluster answered a command with an answer to another kind of command.
+    #[error("answer of another kind")]
+    WrongAnswer,
+}
+
+impl From<ReadError> for ApiError {
+    fn from(error: ReadError) -> ApiError {
+        match error {
+            ReadError::Refused(error) => ApiError::Refused(error),
+            ReadError::Overtaken { .. } => ApiError::Overtaken,
+            ReadError::Fault(fault) => fault.into(),
+        }
+    }
+}
+
+impl From<Fault> for ApiError {
+    /// Said in the log here, once for a request: the client is only told that there is something to see.
+    fn from(fault: Fault) -> ApiError {
+        tracing::error!(%fault, "a request failed in the store");
+        ApiError::Store(fault.to_string())
+    }
+}
+
+/// Whether a request that failed may have been executed all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Executed {
+    /// Certainly not: it may be sent again.
+    No,
+    /// It may have been, or may still be: look before sending it again.
+    Unknown,
+}
+
+impl Executed {
+    /// The word used in REST's `outcome`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Executed::No => "not executed",
+            Executed::Unknown => "unknown",
+        }
+    }
+}
+
+/// How an error is told to clients.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// gRPC status code.
+    pub code: Code,
+    /// HTTP status of REST.
+    pub http: StatusCode,
+    /// REST's machine-readable name.
+    pub name: &'static str,
+    /// The text: etcd's where etcd has one.
+    pub message: &'static str,
+    /// Whether it may have been executed.
+    pub executed: Executed,
+}
+
+const fn row(code: Code, http: StatusCode, name: &'static str, message: &'static str) -> Row {
+    Row {
+        code,
+        http,
+        name,
+        message,
+        executed: Executed::No,
+    }
+}
+
+const fn unknown(name: &'static str, message: &'static str) -> Row {
+    let (code, http) = (Code::Unavailable, StatusCode::GATEWAY_TIMEOUT);
+    Row {
+        code,
+        http,
+        name,
+        message,
+        executed: Executed::Unknown,
+    }
+}
+
+impl ApiError {
+    /// The error's row of the table.
+    pub fn row(&self) -> Row {
+        use StatusCode as Http;
+        match self {
+            ApiError::Refused(error) => refused(*error),
+            ApiError::Propose(error) => proposed(*error),
+            ApiError::Read(error) => read(*error),
+            ApiError::RequestTooLarge => REQUEST_TOO_LARGE,
+            ApiError::UnknownCompare => row(
+                Code::InvalidArgument,
+                Http::BAD_REQUEST,
+                "unknown_compare",
+                "quorate: compare with an unknown result or target",
+            ),
+            ApiError::Store(_) => row(
+                Code::Internal,
+                Http::INTERNAL_SERVER_ERROR,
+                "store_failed",
+                "quorate: the store of this node cannot be read, see its log",
+            ),
+            ApiError::Overtaken => row(
+                Code::Unavailable,
+                Http::SERVICE_UNAVAILABLE,
+                "overtaken",
+                "quorate: compactions overtook the read, try again",
+            ),
+            ApiError::WrongAnswer => Row {
+                code: Code::Internal,
+                http: Http::INTERNAL_SERVER_ERROR,
+                name: "wrong_answer",
+                message: "quorate: the answer does not fit the request, are all nodes of one version?",
+                executed: Executed::Unknown,
+            },
+        }
+    }
+}
+
+fn refused(error: kv_core::Error) -> Row {
+    use StatusCode as Http;
+    use kv_core::Error;
+    let invalid = |name, message| row(Code::InvalidArgument, Http::BAD_REQUEST, name, message);
+    match error {
+        Error::EmptyKey => invalid("empty_key", "etcdserver: key is not provided"),
+        Error::ValueProvided => invalid("value_provided", "etcdserver: value is provided"),
+        Error::LeaseProvided => invalid("lease_provided", "etcdserver: lease is provided"),
+        Error::TooManyOps => invalid(
+            "too_many_operations",
+            "etcdserver: too many operations in txn request",
+        ),
+        Error::DuplicateKey => invalid("duplicate_key", "etcdserver: duplicate key given in txn request"),
+        Error::InvalidSortOption => invalid("invalid_sort_option", "etcdserver: invalid sort option"),
+        Error::KeyNotFound => row(
+            Code::InvalidArgument,
+            Http::NOT_FOUND,
+            "key_not_found",
+            "etcdserver: key not found",
+        ),
+        Error::LeaseNotFound => row(
+            Code::NotFound,
+            Http::NOT_FOUND,
+            "lease_not_found",
+            "etcdserver: requested lease not found",
+        ),
+        Error::Compacted => row(
+            Code::OutOfRange,
+            Http::GONE,
+            "compacted",
+            "etcdserver: mvcc: required revision has been compacted",
+        ),
+        Error::FutureRevision => row(
+            Code::OutOfRange,
+            Http::BAD_REQUEST,
+            "future_revision",
+            "etcdserver: mvcc: required revision is a future revision",
+        ),
+    }
+}
+
+fn proposed(error: ProposeError) -> Row {
+    match error {
+        ProposeError::NoLeader => NO_LEADER,
+        ProposeError::TooManyRequests => TOO_MANY_REQUESTS,
+        ProposeError::Stopped => STOPPED,
+        ProposeError::TooLarge => REQUEST_TOO_LARGE,
+        ProposeError::NoSpace => row(
+            Code::ResourceExhausted,
+            StatusCode::INSUFFICIENT_STORAGE,
+            "no_space",
+            "etcdserver: mvcc: database space exceeded",
+        ),
+        ProposeError::TimedOut => unknown("timed_out", "etcdserver: request timed out"),
+        ProposeError::LeaderLost => unknown(
+            "leader_lost",
+            "etcdserver: request timed out, possibly due to previous leader failure",
+        ),
+        ProposeError::ConnectionLost => unknown(
+            "connection_lost",
+            "etcdserver: request timed out, possibly due to connection lost",
+        ),
+    }
+}
+
+fn read(error: ReadBarrierError) -> Row {
+    match error {
+        ReadBarrierError::NoLeader => NO_LEADER,
+        ReadBarrierError::TooManyRequests => TOO_MANY_REQUESTS,
+        ReadBarrierError::Stopped => STOPPED,
+        // A read that ran out of time changed nothing: unlike a write, it may be sent again.
+        ReadBarrierError::TimedOut => row(
+            Code::Unavailable,
+            StatusCode::GATEWAY_TIMEOUT,
+            "timed_out",
+            "etcdserver: request timed out",
+        ),
+    }
+}
+
+const REQUEST_TOO_LARGE: Row = row(
+    Code::InvalidArgument,
+    StatusCode::PAYLOAD_TOO_LARGE,
+    "request_too_large",
+    "etcdserver: request is too large",
+);
+const NO_LEADER: Row = row(
+    Code::Unavailable,
+    StatusCode::SERVICE_UNAVAILABLE,
+    "no_leader",
+    "etcdserver: no leader",
+);
+const STOPPED: Row = row(
+    Code::Unavailable,
+    StatusCode::SERVICE_UNAVAILABLE,
+    "stopped",
+    "etcdserver: server stopped",
+);
+const TOO_MANY_REQUESTS: Row = row(
+    Code::ResourceExhausted,
+    StatusCode::TOO_MANY_REQUESTS,
+    "too_many_requests",
+    "etcdserver: too many requests",
+);
+
+impl From<ApiError> for Status {
+    fn from(error: ApiError) -> Status {
+        let row = error.row();
+        Status::new(row.code, row.message)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kv_core::Error;
+
+    use super::*;
+
+    const REFUSALS: [Error; 10] = [
+        Error::EmptyKey,
+        Error::KeyNotFound,
+        Error::ValueProvided,
+        Error::LeaseProvided,
+        Error::TooManyOps,
+        Error::DuplicateKey,
+        Error::InvalidSortOption,
+        Error::Compacted,
+        Error::FutureRevision,
+        Error::LeaseNotFound,
+    ];
+
+    fn all() -> Vec<ApiError> {
+        use ProposeError as P;
+        use ReadBarrierError as R;
+        let proposals = [
+            P::NoLeader,
+            P::TooManyRequests,
+            P::NoSpace,
+            P::Stopped,
+            P::TooLarge,
+            P::TimedOut,
+            P::LeaderLost,
+            P::ConnectionLost,
+        ];
+        let reads = [R::NoLeader, R::TooManyRequests, R::TimedOut, R::Stopped];
+        let mut all = vec![
+            ApiError::RequestTooLarge,
+            ApiError::UnknownCompare,
+            ApiError::Store("disk".into()),
+            ApiError::Overtaken,
+            ApiError::WrongAnswer,
+        ];
+        all.extend(REFUSALS.map(ApiError::from));
+        all.extend(proposals.map(ApiError::from));
+        all.extend(reads.map(ApiError::from));
+        all
+    }
+
+    #[test]
+    fn texts_of_the_data_model_are_the_same_here_and_there() {
+        for error in REFUSALS {
+            assert_eq!(refused(error).message, error.to_string());
+        }
+    }
+
+    #[test]
+    fn etcds_codes() {
+        let table: Vec<(Code, &str)> = all()
+            .iter()
+            .map(|error| error.row())
+            .map(|row| (row.code, row.message))
+            .collect();
+        for expected in [
+            (Code::InvalidArgument, "etcdserver: key is not provided"),
+            (Code::InvalidArgument, "etcdserver: key not found"),
+            (Code::InvalidArgument, "etcdserver: value is provided"),
+            (Code::InvalidArgument, "etcdserver: lease is provided"),
+            (
+                Code::InvalidArgument,
+                "etcdserver: too many operations in txn request",
+            ),
+            (
+                Code::InvalidArgument,
+                "etcdserver: duplicate key given in txn request",
+            ),
+            (Code::InvalidArgument, "etcdserver: invalid sort option"),
+            (Code::InvalidArgument, "etcdserver: request is too large"),
+            (
+                Code::OutOfRange,
+                "etcdserver: mvcc: required revision has been compacted",
+            ),
+            (
+                Code::OutOfRange,
+                "etcdserver: mvcc: required revision is a future revision",
+            ),
+            (
+                Code::ResourceExhausted,
+                "etcdserver: mvcc: database space exceeded",
+            ),
+            (Code::ResourceExhausted, "etcdserver: too many requests"),
+            (Code::NotFound, "etcdserver: requested lease not found"),
+            (Code::Unavailable, "etcdserver: no leader"),
+            (Code::Unavailable, "etcdserver: server stopped"),
+            (Code::Unavailable, "etcdserver: request timed out"),
+            (
+                Code::Unavailable,
+                "etcdserver: request timed out, possibly due to previous leader failure",
+            ),
+            (
+                Code::Unavailable,
+                "etcdserver: request timed out, possibly due to connection lost",
+            ),
+        ] {
+            assert!(table.contains(&expected), "{expected:?}");
+        }
+    }
+
+    #[test]
+    fn unknown_outcomes_are_told_apart() {
+        for error in all() {
+            let row = error.row();
+            let may_have_been_executed = matches!(
+                error,
+                ApiError::WrongAnswer
+                    | ApiError::Propose(
+                        ProposeError::TimedOut | ProposeError::LeaderLost | ProposeError::ConnectionLost
+                    )
+            );
+            assert_eq!(
+                row.executed == Executed::Unknown,
+                may_have_been_executed,
+                "{error:?}"
+            );
+            let retried_by_proxies = row.http == StatusCode::SERVICE_UNAVAILABLE;
+            assert!(!(retried_by_proxies && may_have_been_executed), "{error:?}");
+        }
+    }
+}

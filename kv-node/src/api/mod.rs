@@ -1,0 +1,43 @@
+//! What clients see of a node, all on one port: etcd v3 over gRPC, plain REST, and the endpoints for operators.
+//!
+//! Promises: every refusal is told with the code and text of the one table in [`errors`]; a request whose
+//! outcome is not known is never told as one that failed; every request is bounded in size and time; keys
+//! and values are passed on as the bytes they came in.
+//!
+//! Leaves to others: accepting connections and their limits (the caller of [`router`]), deciding what a
+//! request does (`kv_core`), agreeing on it and keeping it ([`Node`]). Nothing here holds a lock.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `calls` | the one way from every protocol to the node: check, make linearizable, ask |
+//! | `errors` | the one table of errors |
+//! | `grpc`, `kv`, `cluster`, `maintenance`, `convert` | etcd's services |
+//! | `rest` | `/v1/kv/…` for curl and browsers, documented there |
+//! | `ops`, `metrics`, `process` | `/health`, `/livez`, `/readyz`, `/version`, `/metrics` |
+
+use crate::node::Node;
+
+mod calls;
+mod cluster;
+mod convert;
+pub mod errors;
+mod grpc;
+mod kv;
+mod maintenance;
+mod metrics;
+mod ops;
+mod problem;
+mod process;
+mod rest;
+
+pub use metrics::{install as install_metrics, wal_sync_observer};
+
+/// Everything a node serves on its client port. To be called inside a tokio runtime, once for a node.
+///
+/// Unknown gRPC methods are answered with UNIMPLEMENTED, unknown paths with a 404 that names what exists.
+pub fn router(node: Node) -> axum::Router {
+    install_metrics();
+    let api = calls::Api::new(node);
+    let http = ops::router().merge(rest::router()).with_state(api.clone());
+    grpc::router(&api).merge(http).fallback(ops::not_found)
+}

@@ -1,0 +1,230 @@
+//! The rare calls between nodes beside Raft: who are you, do you agree, let me in. JSON over HTTP on
+//! the peer port.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use axum::{
+    Json, Router,
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use super::agree::{self, Ballot, Seen};
+use crate::{
+    identity::{DataDir, DirError, Identity},
+    raft::types::Member,
+};
+
+/// The version of the protocol between nodes; nodes one apart work together.
+pub const PROTOCOL: u32 = 1;
+const CALL_TIMEOUT: Duration = Duration::from_secs(2);
+/// Changing the membership takes a commit or two.
+const MEMBERS_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A node's answer to "who are you".
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Hello {
+    /// Its [`PROTOCOL`].
+    pub protocol: u32,
+    /// What it says of itself.
+    pub seen: Seen,
+    /// The members of its cluster, as last seen.
+    pub members: BTreeMap<u64, Member>,
+}
+
+/// Asks the leader to let a node in, or to note its new addresses.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct MemberRequest {
+    /// The cluster meant.
+    pub cluster_id: u64,
+    /// The node.
+    pub node_id: u64,
+    /// Its name and addresses.
+    pub member: Member,
+    /// Whether a node that is not a member yet is to be added.
+    pub join: bool,
+}
+
+/// The answer to a [`MemberRequest`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum MemberAnswer {
+    /// It is so.
+    Done,
+    /// Ask this one, which leads; `None`: nobody does right now.
+    Leader(Option<Member>),
+    /// No, and why.
+    Refused(String),
+}
+
+/// Why a control call failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// Nothing answers, or not in time.
+    #[error("{0}")]
+    Http(#[from] reqwest::Error),
+    /// It answered that it could not.
+    #[error("{url} answered {status}: {text}")]
+    Status {
+        /// Who was asked.
+        url: String,
+        /// The status.
+        status: u16,
+        /// The text with it.
+        text: String,
+    },
+}
+
+/// What this node is, shared between the calls of others and its own bootstrap.
+pub struct Local {
+    dir: DataDir,
+    identity: Identity,
+    member: Member,
+}
+
+impl Local {
+    /// A node with its data directory.
+    pub fn new(dir: DataDir, identity: Identity, member: Member) -> Local {
+        Local { dir, identity, member }
+    }
+
+    /// What it says of itself.
+    pub fn seen(&self) -> Seen {
+        Seen {
+            node_id: self.identity.node_id,
+            member: self.member.clone(),
+            cluster_id: self.identity.cluster_id,
+            ballot: self.identity.ballot.clone(),
+        }
+    }
+
+    /// The stored identity.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Changes the identity: on disk first, then in memory.
+    ///
+    /// # Errors
+    /// When the disk refuses; nothing has changed then.
+    pub fn update(&mut self, change: impl FnOnce(&mut Identity)) -> Result<(), DirError> {
+        let mut identity = self.identity.clone();
+        change(&mut identity);
+        if identity != self.identity {
+            self.dir.save(&identity)?;
+            self.identity = identity;
+        }
+        Ok(())
+    }
+
+    fn hello(&self) -> Hello {
+        Hello { protocol: PROTOCOL, seen: self.seen(), members: self.identity.members.clone() }
+    }
+}
+
+/// Carries out member requests: the running node, once there is one.
+pub trait Members: Send + Sync + 'static {
+    /// Adds or updates a member, if this node leads.
+    fn change(&self, request: MemberRequest) -> futures::future::BoxFuture<'_, MemberAnswer>;
+}
+
+/// The state behind the control routes.
+#[derive(Clone)]
+pub struct Control {
+    /// Who this node is.
+    pub local: Arc<Mutex<Local>>,
+    /// Set when consensus runs.
+    pub members: Arc<std::sync::OnceLock<Arc<dyn Members>>>,
+}
+
+/// The control routes of the peer port.
+pub fn router(control: Control) -> Router {
+    Router::new()
+        .route("/quorate/hello", get(hello))
+        .route("/quorate/agree", post(agree))
+        .route("/quorate/members", post(members))
+        .with_state(control)
+}
+
+async fn hello(State(control): State<Control>) -> Json<Hello> {
+    Json(control.local.lock().hello())
+}
+
+/// Stores, then answers.
+async fn agree(State(control): State<Control>, Json(asked): Json<Ballot>) -> Response {
+    let mut local = control.local.lock();
+    if agree::may_agree(&local.seen(), &asked)
+        && let Err(error) = local.update(|identity| identity.ballot = Some(asked))
+    {
+        return (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response();
+    }
+    Json(local.hello()).into_response()
+}
+
+async fn members(State(control): State<Control>, Json(request): Json<MemberRequest>) -> Json<MemberAnswer> {
+    let ours = control.local.lock().identity().cluster_id;
+    let answer = match control.members.get() {
+        _ if ours.is_some_and(|ours| ours != request.cluster_id) => MemberAnswer::Refused(format!(
+            "node {:x} wants to join cluster {:x}, but this is cluster {:x}",
+            request.node_id,
+            request.cluster_id,
+            ours.unwrap_or_default()
+        )),
+        Some(members) => members.change(request).await,
+        None => MemberAnswer::Leader(None),
+    };
+    Json(answer)
+}
+
+/// The client side of the control calls.
+#[derive(Clone)]
+pub struct ControlClient(reqwest::Client);
+
+impl ControlClient {
+    /// A client without proxies: peers are reached directly.
+    ///
+    /// # Errors
+    /// When the client cannot be built.
+    pub fn new() -> Result<ControlClient, ControlError> {
+        Ok(ControlClient(reqwest::Client::builder().no_proxy().connect_timeout(CALL_TIMEOUT).build()?))
+    }
+
+    /// Asks who is at a peer URL.
+    ///
+    /// # Errors
+    /// See [`ControlError`].
+    pub async fn hello(&self, peer_url: &str) -> Result<Hello, ControlError> {
+        let url = format!("{peer_url}/quorate/hello");
+        read(self.0.get(&url).timeout(CALL_TIMEOUT), url).await
+    }
+
+    /// Asks a node to agree to a ballot.
+    ///
+    /// # Errors
+    /// See [`ControlError`].
+    pub async fn agree(&self, peer_url: &str, ballot: &Ballot) -> Result<Hello, ControlError> {
+        let url = format!("{peer_url}/quorate/agree");
+        read(self.0.post(&url).timeout(CALL_TIMEOUT).json(ballot), url).await
+    }
+
+    /// Asks a node to change the membership.
+    ///
+    /// # Errors
+    /// See [`ControlError`].
+    pub async fn members(&self, peer_url: &str, request: &MemberRequest) -> Result<MemberAnswer, ControlError> {
+        let url = format!("{peer_url}/quorate/members");
+        read(self.0.post(&url).timeout(MEMBERS_TIMEOUT).json(request), url).await
+    }
+}
+
+async fn read<T: DeserializeOwned>(request: reqwest::RequestBuilder, url: String) -> Result<T, ControlError> {
+    let response = request.send().await?;
+    if !response.status().is_success() {
+        let status = response.status().as_u16();
+        return Err(ControlError::Status { url, status, text: response.text().await.unwrap_or_default() });
+    }
+    Ok(response.json().await?)
+}

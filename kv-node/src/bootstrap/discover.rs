@@ -1,0 +1,58 @@
+//! Finding other nodes: names into addresses, addresses into answers.
+
+use std::{collections::BTreeMap, net::SocketAddr};
+
+use super::control::{ControlClient, Hello, PROTOCOL};
+
+/// The peer port where a name has none.
+pub const DEFAULT_PEER_PORT: u16 = 2380;
+/// Addresses asked in one round, at most.
+const ADDRESSES_MAX: usize = 256;
+
+/// Resolves names (`host`, `host:port`, or `http://host:port`) to the peer URLs of all their
+/// addresses: a name may stand for many nodes. Names that do not resolve are left out: their nodes
+/// may not have started yet.
+pub async fn resolve(names: &[String]) -> Vec<String> {
+    let mut urls = Vec::new();
+    for name in names {
+        let host = name.strip_prefix("http://").unwrap_or(name).trim_end_matches('/');
+        let with_port = if host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) {
+            host.to_owned()
+        } else {
+            format!("{host}:{DEFAULT_PEER_PORT}")
+        };
+        match tokio::net::lookup_host(&with_port).await {
+            Ok(addresses) => urls.extend(addresses.map(|address: SocketAddr| format!("http://{address}"))),
+            Err(error) => tracing::debug!(name, %error, "name does not resolve yet"),
+        }
+    }
+    urls.sort();
+    urls.dedup();
+    urls.truncate(ADDRESSES_MAX);
+    urls
+}
+
+/// Who answered, by node id, with the URL at which it did.
+pub type Answers = BTreeMap<u64, (String, Hello)>;
+
+/// Asks all addresses at once who is there; `own` is left out.
+pub async fn ask_all(client: &ControlClient, urls: &[String], own: u64) -> Answers {
+    let asked = urls.iter().map(|url| async move { (url.clone(), client.hello(url).await) });
+    let mut answers = Answers::new();
+    for (url, answer) in futures::future::join_all(asked).await {
+        match answer {
+            Ok(hello) if hello.protocol.abs_diff(PROTOCOL) > 1 => tracing::error!(
+                url,
+                theirs = hello.protocol,
+                ours = PROTOCOL,
+                "this peer's release is too far from ours: run neighbouring releases"
+            ),
+            Ok(hello) if hello.seen.node_id != own => {
+                answers.insert(hello.seen.node_id, (url, hello));
+            }
+            Ok(_) => {}
+            Err(error) => tracing::debug!(url, %error, "no answer"),
+        }
+    }
+    answers
+}

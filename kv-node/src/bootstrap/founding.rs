@@ -1,0 +1,177 @@
+//! Carries out what [`super::agree`] decides, and the static way.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use tokio::sync::watch;
+
+use super::{
+    BootstrapError, Start, StaticIds,
+    agree::{self, Ballot, Seen, Step},
+    control::{ControlClient, Local},
+    discover::{self, Answers},
+};
+use crate::raft::types::Member;
+
+/// Pause between two rounds of asking.
+const ROUND_PAUSE: Duration = Duration::from_millis(150);
+
+/// Tells `/readyz` and the log what a node that is not up yet waits for.
+pub type Progress = watch::Sender<String>;
+
+/// Says it once, however often it is the case.
+fn say(progress: &Progress, what: String) {
+    progress.send_if_modified(|current| {
+        let news = *current != what;
+        if news {
+            tracing::info!("{what}");
+            *current = what;
+        }
+        news
+    });
+}
+
+/// The static way: founds the listed cluster once a majority of the list answers and none of them
+/// knows this node from an earlier life.
+///
+/// # Errors
+/// See [`BootstrapError`].
+pub async fn found_static(
+    local: &Arc<Mutex<Local>>,
+    client: &ControlClient,
+    ids: StaticIds,
+    progress: &Progress,
+) -> Result<Start, BootstrapError> {
+    let urls: Vec<String> = ids.members.values().flat_map(|member| member.peer_urls.clone()).collect();
+    let majority = ids.members.len() / 2 + 1;
+    loop {
+        let answers = discover::ask_all(client, &urls, ids.node_id).await;
+        refuse_second_life(&answers, &ids)?;
+        let found = 1 + answers.keys().filter(|id| ids.members.contains_key(id)).count();
+        if found >= majority {
+            local.lock().update(|identity| {
+                identity.cluster_id = Some(ids.cluster_id);
+                identity.members = ids.members.clone();
+            })?;
+            return Ok(Start::Found(ids.members));
+        }
+        say(progress, format!("waiting for a majority of --initial-cluster: {found} of {majority} nodes found"));
+        tokio::time::sleep(ROUND_PAUSE).await;
+    }
+}
+
+/// A member that has announced itself has promised things to the others; with its data gone it must
+/// not come back under the same id.
+fn refuse_second_life(answers: &Answers, ids: &StaticIds) -> Result<(), BootstrapError> {
+    let known = answers
+        .values()
+        .filter(|(_, hello)| hello.seen.cluster_id == Some(ids.cluster_id))
+        .filter_map(|(_, hello)| hello.members.get(&ids.node_id))
+        .find(|member| !member.client_urls.is_empty());
+    match known {
+        Some(member) => {
+            Err(BootstrapError::AlreadyBootstrapped { name: member.name.clone(), node_id: ids.node_id })
+        }
+        None => Ok(()),
+    }
+}
+
+/// The dynamic way: founds a cluster with others, or joins the one there is.
+///
+/// # Errors
+/// See [`BootstrapError`].
+pub async fn found_or_join(
+    local: &Arc<Mutex<Local>>,
+    client: &ControlClient,
+    join: &[String],
+    expect: Option<usize>,
+    progress: &Progress,
+) -> Result<Start, BootstrapError> {
+    loop {
+        let own = local.lock().seen();
+        let answers = discover::ask_all(client, &discover::resolve(join).await, own.node_id).await;
+        let seen: BTreeMap<u64, Seen> =
+            answers.iter().map(|(id, (_, hello))| (*id, hello.seen.clone())).collect();
+        let step = match expect {
+            Some(expect) => agree::next_step(&own, &seen, expect),
+            None => join_only(&seen, join),
+        };
+        match step {
+            Step::Join { cluster_id } => {
+                let members = members_of(&answers, cluster_id);
+                local.lock().update(|identity| {
+                    (identity.cluster_id, identity.ballot) = (Some(cluster_id), None);
+                    identity.members = members;
+                })?;
+                return Ok(Start::Join);
+            }
+            Step::Write(founders) => write_ballot(local, founders)?,
+            Step::Ask(ids) => {
+                ask(client, &own.ballot, &answers, &ids).await;
+            }
+            Step::Found => {
+                if let Some(start) = founded(local, &own)? {
+                    return Ok(start);
+                }
+            }
+            Step::Wait(what) => {
+                say(progress, what);
+                tokio::time::sleep(ROUND_PAUSE).await;
+            }
+        }
+    }
+}
+
+fn join_only(seen: &BTreeMap<u64, Seen>, join: &[String]) -> Step {
+    match seen.values().find_map(|other| other.cluster_id) {
+        Some(cluster_id) => Step::Join { cluster_id },
+        None => Step::Wait(format!("no member of a cluster answers at {} (--join)", join.join(", "))),
+    }
+}
+
+/// Whoever of the cluster answered, with what each knows of the others.
+fn members_of(answers: &Answers, cluster_id: u64) -> BTreeMap<u64, Member> {
+    let of_cluster = answers.values().filter(|(_, hello)| hello.seen.cluster_id == Some(cluster_id));
+    let mut members = BTreeMap::new();
+    for (_, hello) in of_cluster {
+        members.extend(hello.members.clone());
+        members.insert(hello.seen.node_id, hello.seen.member.clone());
+    }
+    members
+}
+
+/// Unless another node's ballot was agreed to meanwhile.
+fn write_ballot(local: &Arc<Mutex<Local>>, founders: BTreeMap<u64, Member>) -> Result<(), BootstrapError> {
+    let mut local = local.lock();
+    if local.identity().ballot.is_none() {
+        let author = local.identity().node_id;
+        let ballot = Ballot { author, cluster_id: rand::random::<u64>().max(1), founders };
+        local.update(|identity| identity.ballot = Some(ballot))?;
+    }
+    Ok(())
+}
+
+async fn ask(client: &ControlClient, ballot: &Option<Ballot>, answers: &Answers, ids: &[u64]) {
+    let Some(ballot) = ballot else { return };
+    for id in ids {
+        let (url, _) = &answers[id];
+        if let Err(error) = client.agree(url, ballot).await {
+            tracing::debug!(url, %error, "not asked");
+        }
+    }
+    tokio::time::sleep(ROUND_PAUSE).await;
+}
+
+/// Unless this node has changed its mind since it said `own` of itself.
+fn founded(local: &Arc<Mutex<Local>>, own: &Seen) -> Result<Option<Start>, BootstrapError> {
+    let mut local = local.lock();
+    let Some(ballot) = own.ballot.clone().filter(|ballot| local.identity().ballot.as_ref() == Some(ballot)) else {
+        return Ok(None);
+    };
+    tracing::info!(cluster_id = format!("{:x}", ballot.cluster_id), "all founders agree");
+    local.update(|identity| {
+        identity.cluster_id = Some(ballot.cluster_id);
+        identity.members = ballot.founders.clone();
+    })?;
+    Ok(Some(Start::Found(ballot.founders)))
+}

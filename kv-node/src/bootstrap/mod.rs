@@ -1,0 +1,171 @@
+//! From an empty data directory to a member of a cluster.
+//!
+//! Three ways lead there: the static list of `--initial-cluster` (etcd's way), founding a cluster with
+//! whoever is found ([`agree`]), and joining one that exists. All end in a [`Start`]; what was decided
+//! is on disk before anybody acts on it.
+
+pub mod agree;
+pub mod control;
+pub mod discover;
+pub mod founding;
+
+use std::collections::BTreeMap;
+
+use crate::raft::types::Member;
+
+/// How consensus begins on this node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Start {
+    /// The first entry of the log is this membership, the same on each founder.
+    Found(BTreeMap<u64, Member>),
+    /// Ask the cluster to be let in.
+    Join,
+    /// The log knows.
+    Restart,
+}
+
+/// How a node is told where its cluster is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Bootstrap {
+    /// etcd's `--initial-cluster`: every founder by name and peer URLs.
+    Static {
+        /// Peer URLs by member name.
+        members: BTreeMap<String, Vec<String>>,
+        /// Tells clusters with the same members apart.
+        token: String,
+        /// Whether the cluster exists already, so that this node joins it.
+        existing: bool,
+    },
+    /// `--join` and `--bootstrap-expect`.
+    Dynamic {
+        /// Host names to ask, as `host` or `host:port`.
+        join: Vec<String>,
+        /// How many nodes found a cluster; `None`: only join one that exists.
+        expect: Option<usize>,
+    },
+}
+
+/// Why a node did not become a member.
+#[derive(Debug, thiserror::Error)]
+pub enum BootstrapError {
+    /// The data directory refuses.
+    #[error(transparent)]
+    Dir(#[from] crate::identity::DirError),
+    /// `--name` is not in `--initial-cluster`.
+    #[error("couldn't find local name {name:?} in the initial cluster configuration: add it to --initial-cluster, or set --name to one of {known}")]
+    NameNotInCluster {
+        /// The name given.
+        name: String,
+        /// The names there are.
+        known: String,
+    },
+    /// `--initial-cluster` and `--initial-advertise-peer-urls` disagree.
+    #[error("--initial-cluster says {listed} for {name:?}, but --initial-advertise-peer-urls says {advertised}: make them the same")]
+    UrlMismatch {
+        /// This node's name.
+        name: String,
+        /// URLs in the list.
+        listed: String,
+        /// URLs advertised.
+        advertised: String,
+    },
+    /// This node has been a member before, and its data are gone.
+    #[error("member {name:?} ({node_id:x}) has already been bootstrapped: its data directory was lost, and with it what it promised to the others. Remove the member and start it with --join and an empty data directory, so that it gets a new id")]
+    AlreadyBootstrapped {
+        /// Its name.
+        name: String,
+        /// Its id.
+        node_id: u64,
+    },
+}
+
+/// A 64-bit id out of a hash; never 0, which means "none" on etcd's wire.
+fn hashed_id(parts: &[&str]) -> u64 {
+    let mut hasher = blake3::Hasher::new();
+    for part in parts {
+        hasher.update(&(part.len() as u64).to_le_bytes());
+        hasher.update(part.as_bytes());
+    }
+    let (first, _) = hasher.finalize().as_bytes().split_first_chunk::<8>().map_or(([0; 8], ()), |(id, _)| (*id, ()));
+    u64::from_le_bytes(first).max(1)
+}
+
+/// Ids of a static cluster: the same on each node, because they follow from the list alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StaticIds {
+    /// The cluster.
+    pub cluster_id: u64,
+    /// The founders.
+    pub members: BTreeMap<u64, Member>,
+    /// This node.
+    pub node_id: u64,
+}
+
+/// Works out the ids of a static cluster for the node called `name`.
+///
+/// # Errors
+/// When the name is not in the list, or the list and the advertised URLs disagree.
+pub fn static_ids(
+    members: &BTreeMap<String, Vec<String>>,
+    token: &str,
+    name: &str,
+    advertised: &[String],
+) -> Result<StaticIds, BootstrapError> {
+    let sorted = |urls: &[String]| {
+        let mut urls = urls.to_vec();
+        urls.sort();
+        urls
+    };
+    let known = || members.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+    let listed = members
+        .get(name)
+        .ok_or_else(|| BootstrapError::NameNotInCluster { name: name.to_owned(), known: known() })?;
+    if sorted(listed) != sorted(advertised) {
+        return Err(BootstrapError::UrlMismatch {
+            name: name.to_owned(),
+            listed: listed.join(","),
+            advertised: advertised.join(","),
+        });
+    }
+    let id_of = |name: &str, urls: &[String]| hashed_id(&["node", token, name, &sorted(urls).join(",")]);
+    let ids = members.iter().map(|(name, urls)| {
+        let member = Member { name: name.clone(), peer_urls: urls.clone(), client_urls: Vec::new() };
+        (id_of(name, urls), member)
+    });
+    let all: Vec<String> = members.iter().map(|(name, urls)| format!("{name}={}", sorted(urls).join("+"))).collect();
+    Ok(StaticIds {
+        cluster_id: hashed_id(&["cluster", token, &all.join(",")]),
+        members: ids.collect(),
+        node_id: id_of(name, listed),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(of: &[(&str, &str)]) -> BTreeMap<String, Vec<String>> {
+        of.iter().map(|(name, url)| (name.to_string(), vec![url.to_string()])).collect()
+    }
+
+    #[test]
+    fn every_node_works_out_the_same_ids() {
+        let members = list(&[("n1", "http://a:2380"), ("n2", "http://b:2380"), ("n3", "http://c:2380")]);
+        let of = |name: &str, url: &str| static_ids(&members, "token", name, &[url.to_string()]).unwrap();
+        let (one, two) = (of("n1", "http://a:2380"), of("n2", "http://b:2380"));
+        assert_eq!((one.cluster_id, &one.members), (two.cluster_id, &two.members));
+        assert_ne!(one.node_id, two.node_id);
+        assert_eq!(one.members[&one.node_id].name, "n1");
+        let other = static_ids(&members, "other", "n1", &["http://a:2380".to_string()]).unwrap();
+        assert_ne!(one.cluster_id, other.cluster_id);
+    }
+
+    #[test]
+    fn says_what_does_not_fit() {
+        let members = list(&[("n1", "http://a:2380")]);
+        let error = static_ids(&members, "t", "x", &[]).unwrap_err().to_string();
+        assert!(error.starts_with("couldn't find local name \"x\""), "{error}");
+        let error = static_ids(&members, "t", "n1", &["http://b:2380".to_string()]).unwrap_err().to_string();
+        assert!(error.contains("says http://a:2380 for \"n1\""), "{error}");
+    }
+}

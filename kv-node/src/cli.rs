@@ -1,0 +1,253 @@
+//! The command line of a node. Where etcd has a flag with the same meaning, ours has its name, so that
+//! a script that starts etcd starts `kv-node` in its place.
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use anyhow::{Context, bail, ensure};
+use clap::ValueEnum;
+
+use crate::{
+    bootstrap::Bootstrap,
+    node::{Config, Limits},
+};
+
+/// What a flag without its own says of bytes.
+const DEFAULT_QUOTA_BYTES: u64 = 2 << 30;
+/// The shortest election timeout, in heartbeats: below it one late heartbeat makes an election.
+const ELECTION_HEARTBEATS_MIN: u64 = 3;
+
+/// Arguments of a storage node.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Args {
+    /// Name of this member [default: the host name; with --initial-cluster: default]
+    #[arg(long, env = "QUORATE_NAME")]
+    pub name: Option<String>,
+    /// Where this member keeps its data [default: <name>.quorate]
+    #[arg(long, env = "QUORATE_DATA_DIR", value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+    /// Where to listen for clients
+    #[arg(long, env = "QUORATE_LISTEN_CLIENT_URLS", value_name = "URLS", value_delimiter = ',', default_value = "http://localhost:2379")]
+    pub listen_client_urls: Vec<String>,
+    /// Where clients reach this member [default: the listen URLs, with the host name for 0.0.0.0]
+    #[arg(long, env = "QUORATE_ADVERTISE_CLIENT_URLS", value_name = "URLS", value_delimiter = ',')]
+    pub advertise_client_urls: Vec<String>,
+    /// Where to listen for other members
+    #[arg(long, env = "QUORATE_LISTEN_PEER_URLS", value_name = "URLS", value_delimiter = ',', default_value = "http://localhost:2380")]
+    pub listen_peer_urls: Vec<String>,
+    /// Where other members reach this one [default: the listen URLs, with the host name for 0.0.0.0]
+    #[arg(long, env = "QUORATE_INITIAL_ADVERTISE_PEER_URLS", value_name = "URLS", value_delimiter = ',')]
+    pub initial_advertise_peer_urls: Vec<String>,
+    /// The founders of the cluster, as name=peer-url pairs
+    #[arg(long, env = "QUORATE_INITIAL_CLUSTER", value_name = "NAME=URL,…", value_delimiter = ',', conflicts_with_all = ["join", "bootstrap_expect"])]
+    pub initial_cluster: Vec<String>,
+    /// Whether --initial-cluster founds a cluster or names one to join
+    #[arg(long, env = "QUORATE_INITIAL_CLUSTER_STATE", value_enum, default_value = "new")]
+    pub initial_cluster_state: ClusterState,
+    /// Tells clusters with the same founders apart
+    #[arg(long, env = "QUORATE_INITIAL_CLUSTER_TOKEN", value_name = "TOKEN", default_value = "etcd-cluster")]
+    pub initial_cluster_token: String,
+    /// Hosts to find the cluster at; one DNS name may stand for many members
+    #[arg(long, env = "QUORATE_JOIN", value_name = "HOST[:PORT],…", value_delimiter = ',')]
+    pub join: Vec<String>,
+    /// Found a cluster once so many nodes have found each other; a cluster that exists is joined instead
+    #[arg(long, env = "QUORATE_BOOTSTRAP_EXPECT", value_name = "N", requires = "join", value_parser = clap::value_parser!(u16).range(1..=7))]
+    pub bootstrap_expect: Option<u16>,
+    /// Most voting members; further ones stay learners
+    #[arg(long, env = "QUORATE_MAX_VOTERS", value_name = "N", default_value = "5", value_parser = clap::value_parser!(u16).range(1..=7))]
+    pub max_voters: u16,
+    /// Bound on the live bytes of keys and values, 0 for 2 GiB
+    #[arg(long, env = "QUORATE_QUOTA_BACKEND_BYTES", value_name = "BYTES", default_value = "0")]
+    pub quota_backend_bytes: u64,
+    /// Largest request
+    #[arg(long, env = "QUORATE_MAX_REQUEST_BYTES", value_name = "BYTES", default_value = "1572864", value_parser = clap::value_parser!(u32).range(1024..=(32 << 20)))]
+    pub max_request_bytes: u32,
+    /// Most operations of a transaction
+    #[arg(long, env = "QUORATE_MAX_TXN_OPS", value_name = "N", default_value = "128", value_parser = clap::value_parser!(u16).range(1..))]
+    pub max_txn_ops: u16,
+    /// Time between heartbeats
+    #[arg(long, env = "QUORATE_HEARTBEAT_INTERVAL", value_name = "MS", default_value = "75", value_parser = clap::value_parser!(u64).range(5..=10_000))]
+    pub heartbeat_interval: u64,
+    /// Shortest time without a leader before an election; the longest is twice as long
+    #[arg(long, env = "QUORATE_ELECTION_TIMEOUT", value_name = "MS", default_value = "300", value_parser = clap::value_parser!(u64).range(20..=50_000))]
+    pub election_timeout: u64,
+    /// Entries between two points at which the log may be purged
+    #[arg(long, env = "QUORATE_SNAPSHOT_COUNT", value_name = "N", default_value = "25000", value_parser = clap::value_parser!(u64).range(10..))]
+    pub snapshot_count: u64,
+    /// Longest time a request may wait
+    #[arg(long, env = "QUORATE_REQUEST_TIMEOUT", value_name = "MS", default_value = "5000", value_parser = clap::value_parser!(u64).range(100..=600_000))]
+    pub request_timeout: u64,
+    /// debug, info, warn or error; a tracing filter works too
+    #[arg(long, env = "QUORATE_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
+    pub log_level: String,
+}
+
+/// etcd's `--initial-cluster-state`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ClusterState {
+    /// The listed members found a cluster.
+    New,
+    /// The listed members are a cluster that this one joins.
+    Existing,
+}
+
+impl Args {
+    /// The configuration these arguments mean.
+    ///
+    /// # Errors
+    /// When they contradict each other or a URL is malformed; the text names the flag.
+    pub fn config(self) -> anyhow::Result<Config> {
+        ensure!(
+            self.election_timeout >= ELECTION_HEARTBEATS_MIN * self.heartbeat_interval,
+            "--election-timeout {} is too short for --heartbeat-interval {}: make it at least {ELECTION_HEARTBEATS_MIN} times as long",
+            self.election_timeout,
+            self.heartbeat_interval
+        );
+        let host = host_name();
+        let static_start = !self.initial_cluster.is_empty();
+        let name = self.name.clone().unwrap_or_else(|| if static_start { "default".into() } else { host.clone() });
+        let listen_client = hosts_of(&self.listen_client_urls, "--listen-client-urls")?;
+        let listen_peer = hosts_of(&self.listen_peer_urls, "--listen-peer-urls")?;
+        let client_urls = advertised(&self.advertise_client_urls, &listen_client, &host, "--advertise-client-urls")?;
+        let peer_urls =
+            advertised(&self.initial_advertise_peer_urls, &listen_peer, &host, "--initial-advertise-peer-urls")?;
+        let bootstrap = self.bootstrap(&name, &peer_urls)?;
+        Ok(Config {
+            data_dir: self.data_dir.unwrap_or_else(|| PathBuf::from(format!("{name}.quorate"))),
+            name,
+            listen_client,
+            client_urls,
+            listen_peer,
+            peer_urls,
+            bootstrap,
+            max_voters: self.max_voters.into(),
+            quota_bytes: if self.quota_backend_bytes == 0 { DEFAULT_QUOTA_BYTES } else { self.quota_backend_bytes },
+            heartbeat_interval_ms: self.heartbeat_interval,
+            election_timeout_ms: self.election_timeout,
+            snapshot_count: self.snapshot_count,
+            limits: Limits {
+                max_request_bytes: self.max_request_bytes as usize,
+                max_txn_ops: self.max_txn_ops.into(),
+                request_timeout: Duration::from_millis(self.request_timeout),
+            },
+        })
+    }
+
+    fn bootstrap(&self, name: &str, peer_urls: &[String]) -> anyhow::Result<Bootstrap> {
+        if !self.join.is_empty() {
+            return Ok(Bootstrap::Dynamic {
+                join: self.join.clone(),
+                expect: self.bootstrap_expect.map(usize::from),
+            });
+        }
+        let mut members: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for pair in &self.initial_cluster {
+            let Some((name, url)) = pair.split_once('=').filter(|(name, _)| !name.is_empty()) else {
+                bail!("--initial-cluster: {pair:?} is not NAME=URL");
+            };
+            let url = format!("http://{}", host_of(url, "--initial-cluster")?);
+            members.entry(name.to_owned()).or_default().push(url);
+        }
+        if members.is_empty() {
+            // As etcd: without a list, a cluster of this node alone.
+            members.insert(name.to_owned(), peer_urls.to_vec());
+        }
+        Ok(Bootstrap::Static {
+            members,
+            token: self.initial_cluster_token.clone(),
+            existing: self.initial_cluster_state == ClusterState::Existing,
+        })
+    }
+}
+
+/// This machine's name, as other machines on its network know it.
+pub fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+/// `host:port` of a URL like `http://host:port`.
+fn host_of(url: &str, flag: &str) -> anyhow::Result<String> {
+    let url = url.trim();
+    if url.starts_with("https://") {
+        bail!("{flag}: {url:?}: TLS is not supported yet; use http:// behind a network you trust");
+    }
+    let Some(host) = url.strip_prefix("http://") else {
+        bail!("{flag}: {url:?} is not a URL like http://127.0.0.1:2379");
+    };
+    let host = host.trim_end_matches('/');
+    let (name, port) = host.rsplit_once(':').with_context(|| format!("{flag}: {url:?} has no port"))?;
+    let port: Result<u16, _> = port.parse();
+    ensure!(port.is_ok(), "{flag}: {url:?} has no valid port");
+    ensure!(!name.is_empty() && !name.contains('/'), "{flag}: {url:?} has no valid host");
+    Ok(host.to_owned())
+}
+
+fn hosts_of(urls: &[String], flag: &str) -> anyhow::Result<Vec<String>> {
+    urls.iter().map(|url| host_of(url, flag)).collect()
+}
+
+/// What is advertised: what was given, or else where this node listens, under a name that others can use.
+fn advertised(given: &[String], listen: &[String], host_name: &str, flag: &str) -> anyhow::Result<Vec<String>> {
+    if !given.is_empty() {
+        return Ok(hosts_of(given, flag)?.into_iter().map(|host| format!("http://{host}")).collect());
+    }
+    let reachable = listen.iter().map(|host| match host.rsplit_once(':') {
+        Some(("0.0.0.0" | "[::]", port)) => format!("http://{host_name}:{port}"),
+        _ => format!("http://{host}"),
+    });
+    Ok(reachable.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    fn config(line: &str) -> anyhow::Result<Config> {
+        let words = std::iter::once("kv-node").chain(line.split_whitespace());
+        Line::try_parse_from(words)?.args.config()
+    }
+
+    #[test]
+    fn takes_a_start_line_of_etcd() {
+        let config = config(
+            "--name n1 --data-dir d --listen-client-urls http://127.0.0.1:12379 \
+             --advertise-client-urls http://127.0.0.1:12379 --listen-peer-urls http://127.0.0.1:12380 \
+             --initial-advertise-peer-urls http://127.0.0.1:12380 --initial-cluster-token t \
+             --initial-cluster n1=http://127.0.0.1:12380,n2=http://127.0.0.1:22380 --initial-cluster-state new",
+        )
+        .unwrap();
+        assert_eq!((config.name.as_str(), config.listen_client.as_slice()), ("n1", &["127.0.0.1:12379".into()][..]));
+        let Bootstrap::Static { members, token, existing } = config.bootstrap else { panic!("static") };
+        assert_eq!((members.len(), token.as_str(), existing), (2, "t", false));
+    }
+
+    #[test]
+    fn advertises_the_host_name_for_all_addresses() {
+        let config = config("--listen-client-urls http://0.0.0.0:2379 --join kv-node --bootstrap-expect 3").unwrap();
+        assert_eq!(config.client_urls, [format!("http://{}:2379", host_name())]);
+        assert_eq!(config.bootstrap, Bootstrap::Dynamic { join: vec!["kv-node".into()], expect: Some(3) });
+    }
+
+    #[test]
+    fn bad_values_name_the_flag() {
+        for (line, expected) in [
+            ("--listen-client-urls 127.0.0.1:2379", "--listen-client-urls"),
+            ("--listen-peer-urls http://127.0.0.1", "has no port"),
+            ("--listen-peer-urls https://127.0.0.1:1", "TLS is not supported"),
+            ("--initial-cluster nonsense", "is not NAME=URL"),
+            ("--heartbeat-interval 200 --election-timeout 300", "--election-timeout 300 is too short"),
+            ("--bootstrap-expect 3", "--join"),
+            ("--no-such-flag", "--no-such-flag"),
+        ] {
+            let error = config(line).unwrap_err().to_string();
+            assert!(error.contains(expected), "{line}: {error}");
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! Who this node is: made at the first start, kept in `<data-dir>/identity.json`, never used again
+//! after the directory is wiped.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File, TryLockError},
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{bootstrap::agree::Ballot, raft::types::Member};
+
+/// The version of the data directory's layout that this release writes, and the newest it reads.
+const FORMAT: u32 = 1;
+
+/// The contents of `identity.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    format: u32,
+    /// This node's id in Raft.
+    pub node_id: u64,
+    /// The cluster this node belongs to, once that is settled.
+    pub cluster_id: Option<u64>,
+    /// The founding of a cluster that this node has agreed to.
+    pub ballot: Option<Ballot>,
+    /// The members as last seen: whom to ask when the store must be rebuilt.
+    #[serde(default)]
+    pub members: BTreeMap<u64, Member>,
+}
+
+impl Identity {
+    /// A new one.
+    pub fn new(node_id: u64) -> Identity {
+        Identity { format: FORMAT, node_id, cluster_id: None, ballot: None, members: BTreeMap::new() }
+    }
+}
+
+/// Why the data directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DirError {
+    /// Another process holds the lock.
+    #[error("data directory {0} is in use by another process: stop that node, or give this one another --data-dir")]
+    InUse(PathBuf),
+    /// The file system refuses.
+    #[error("data directory {path} cannot be used: {source}: check that it exists on a writable disk and belongs to this user (--data-dir)")]
+    Io {
+        /// The path that was refused.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Written by a later release.
+    #[error("data directory {path} has format {found}, this release reads up to {FORMAT}: run a newer release on it")]
+    Newer {
+        /// The identity file.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+    },
+    /// Not what this program wrote.
+    #[error("{path} cannot be read: {source}: restore it from a backup, or remove the member and let it join again with an empty data directory")]
+    Damaged {
+        /// The identity file.
+        path: PathBuf,
+        /// Why.
+        source: serde_json::Error,
+    },
+}
+
+/// A data directory held by this process.
+pub struct DataDir {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl DataDir {
+    /// Creates the directory if it is missing, and locks it.
+    ///
+    /// # Errors
+    /// See [`DirError`].
+    pub fn open(path: &Path) -> Result<DataDir, DirError> {
+        let failed = |source| DirError::Io { path: path.to_owned(), source };
+        fs::create_dir_all(path).map_err(failed)?;
+        let lock = File::options().create(true).append(true).open(path.join("LOCK")).map_err(failed)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(DataDir { path: path.to_owned(), _lock: lock }),
+            Err(TryLockError::WouldBlock) => Err(DirError::InUse(path.to_owned())),
+            Err(TryLockError::Error(source)) => Err(failed(source)),
+        }
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn identity_path(&self) -> PathBuf {
+        self.path.join("identity.json")
+    }
+
+    /// The stored identity, if there is one.
+    ///
+    /// # Errors
+    /// See [`DirError`].
+    pub fn load(&self) -> Result<Option<Identity>, DirError> {
+        #[derive(Deserialize)]
+        struct Format {
+            format: u32,
+        }
+        let path = self.identity_path();
+        let text = match fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(source) => return Err(DirError::Io { path, source }),
+        };
+        // The format first: a later release may have changed everything else.
+        match serde_json::from_slice::<Format>(&text) {
+            Ok(Format { format: found }) if found > FORMAT => return Err(DirError::Newer { path, found }),
+            Ok(_) => {}
+            Err(source) => return Err(DirError::Damaged { path, source }),
+        }
+        serde_json::from_slice(&text).map(Some).map_err(|source| DirError::Damaged { path, source })
+    }
+
+    /// Stores the identity durably: when this returns, a power cut does not undo it.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn save(&self, identity: &Identity) -> Result<(), DirError> {
+        let path = self.identity_path();
+        let write = || {
+            let new = path.with_extension("new");
+            let mut file = File::create(&new)?;
+            file.write_all(&serde_json::to_vec_pretty(identity)?)?;
+            file.sync_all()?;
+            fs::rename(&new, &path)?;
+            File::open(&self.path)?.sync_all()
+        };
+        write().map_err(|source| DirError::Io { path: path.clone(), source })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keeps_what_it_saved_and_lets_nobody_else_in() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = DataDir::open(dir.path()).unwrap();
+        assert_eq!(data.load().unwrap(), None);
+        let identity = Identity { cluster_id: Some(7), ..Identity::new(42) };
+        data.save(&identity).unwrap();
+        assert!(matches!(DataDir::open(dir.path()), Err(DirError::InUse(_))));
+        drop(data);
+        assert_eq!(DataDir::open(dir.path()).unwrap().load().unwrap(), Some(identity));
+    }
+
+    #[test]
+    fn refuses_a_newer_format_and_a_damaged_file_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = DataDir::open(dir.path()).unwrap();
+        fs::write(dir.path().join("identity.json"), r#"{"format": 9, "what": "ever"}"#).unwrap();
+        let error = data.load().unwrap_err().to_string();
+        assert!(error.contains("has format 9") && error.contains("newer release"), "{error}");
+        fs::write(dir.path().join("identity.json"), "{").unwrap();
+        let error = data.load().unwrap_err().to_string();
+        assert!(error.contains("identity.json cannot be read"), "{error}");
+    }
+}

@@ -1,0 +1,39 @@
+//! The `kv-node` binary: one storage node.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// A storage node of Quorate
+#[derive(Debug, Parser)]
+#[command(name = "kv-node", version)]
+struct Line {
+    #[command(flatten)]
+    args: kv_node::cli::Args,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let Line { args } = Line::parse();
+    match run(args).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(args: kv_node::cli::Args) -> anyhow::Result<()> {
+    tracing_subscriber::fmt().with_env_filter(EnvFilter::try_new(&args.log_level)?).with_writer(std::io::stderr).init();
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let shutdown = async move {
+        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+    };
+    kv_node::run(args, shutdown).await
+}

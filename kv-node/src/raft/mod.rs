@@ -1,0 +1,12 @@
+//! Consensus: openraft behind this one folder, so that its next release touches nothing else.
+
+pub mod forward;
+pub mod leader;
+pub mod log_store;
+pub mod network;
+pub mod peer_service;
+pub mod propose;
+pub mod read_index;
+pub mod receive;
+pub mod state_machine;
+pub mod types;

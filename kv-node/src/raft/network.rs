@@ -1,0 +1,318 @@
+//! What this node says to its peers: openraft's network over gRPC.
+//!
+//! AppendEntries is one long-lived bidirectional stream per follower, pipelined. Heartbeats and
+//! snapshots have connections of their own, so that neither waits behind a full stream of entries.
+//! Every call names the cluster and the node it is meant for; the other side refuses what is not
+//! meant for it (see [`super::peer_service`]).
+
+use std::{collections::BTreeMap, error::Error, sync::Arc, time::Duration};
+
+use futures::{Stream, StreamExt};
+use kv_proto::peer::{Frame, peer_client::PeerClient};
+use kv_store::SnapshotView;
+use openraft::{
+    OptionalSend, RPCTypes, RaftNetworkFactory,
+    base::{BoxFuture, BoxStream},
+    errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable},
+    network::{Backoff, NetBackoff, NetSnapshot, NetStreamAppend, NetTransferLeader, NetVote, RPCOption},
+    raft::{
+        AppendEntriesRequest, SnapshotResponse, StreamAppendResult, TransferLeaderRequest,
+        TransferLeaderResponse, VoteRequest, VoteResponse,
+    },
+};
+use parking_lot::Mutex;
+use serde::{Serialize, de::DeserializeOwned};
+use tonic::{
+    Request, Response, Status,
+    metadata::{Ascii, MetadataValue},
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::{Channel, Endpoint},
+};
+
+use super::{
+    state_machine::SnapshotData,
+    types::{Member, Snapshot, TypeConfig, Vote},
+};
+use crate::codec;
+
+/// Names the cluster a peer call belongs to, as a decimal number.
+pub const CLUSTER_HEADER: &str = "quorate-cluster-id";
+/// Names the node a peer call is meant for, as a decimal number.
+pub const TARGET_HEADER: &str = "quorate-target-id";
+
+/// A peer that does not answer a TCP connect within this time is unreachable.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
+/// An open connection is probed this often …
+const KEEPALIVE_INTERVAL: Duration = Duration::from_millis(500);
+/// … and given up when a probe is not answered within this time.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_millis(1500);
+/// How long opening a stream of AppendEntries may take.
+const STREAM_OPEN_TIMEOUT: Duration = Duration::from_secs(2);
+/// Flow-control windows: a stream must hold a round trip's worth of entries.
+const STREAM_WINDOW_BYTES: u32 = 8 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+/// Snapshot pieces waiting between the store's reader and the network.
+const SNAPSHOT_QUEUE_CHUNKS: usize = 4;
+/// Size of one piece of a snapshot.
+pub const SNAPSHOT_CHUNK_BYTES: usize = 1 << 20;
+
+/// A gRPC client of a peer.
+pub type Client = PeerClient<InterceptedService<Channel, Stamp>>;
+
+/// Opens a (lazy) connection: the seam by which a simulation replaces the network.
+pub type Dial = Arc<dyn Fn(Endpoint) -> Channel + Send + Sync>;
+
+/// Puts cluster and target on every call.
+#[derive(Clone)]
+pub struct Stamp {
+    cluster: MetadataValue<Ascii>,
+    target: MetadataValue<Ascii>,
+}
+
+impl Interceptor for Stamp {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        request.metadata_mut().insert(CLUSTER_HEADER, self.cluster.clone());
+        request.metadata_mut().insert(TARGET_HEADER, self.target.clone());
+        Ok(request)
+    }
+}
+
+/// Makes connections to peers and keeps those for forwarded requests.
+#[derive(Clone)]
+pub struct Network {
+    cluster_id: u64,
+    dial: Dial,
+    /// Clients for forwarding, by node id, with the address they were made for.
+    forwarding: Arc<Mutex<BTreeMap<u64, (String, Client)>>>,
+}
+
+impl Network {
+    /// For a node of the given cluster.
+    pub fn new(cluster_id: u64, dial: Dial) -> Network {
+        Network { cluster_id, dial, forwarding: Arc::default() }
+    }
+
+    /// A client on a connection of its own. It connects with the first call.
+    ///
+    /// # Errors
+    /// When the member has no usable peer URL.
+    pub fn connect(&self, target: u64, member: &Member) -> Result<Client, Status> {
+        let url = member.peer_urls.first().ok_or_else(|| Status::unavailable("the peer has no address yet"))?;
+        let endpoint = Endpoint::from_shared(url.clone())
+            .map_err(|error| Status::unavailable(format!("peer URL {url}: {error}")))?
+            .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+            .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+            .keep_alive_while_idle(true)
+            .initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
+        let stamp = Stamp { cluster: self.cluster_id.into(), target: target.into() };
+        Ok(PeerClient::with_interceptor((self.dial)(endpoint), stamp)
+            .max_decoding_message_size(codec::MAX_FRAME_BYTES)
+            .max_encoding_message_size(codec::MAX_FRAME_BYTES))
+    }
+
+    /// The shared client for forwarding requests to `target`.
+    ///
+    /// # Errors
+    /// See [`Network::connect`].
+    pub fn forwarding(&self, target: u64, member: &Member) -> Result<Client, Status> {
+        let url = member.peer_urls.first().cloned().unwrap_or_default();
+        let mut clients = self.forwarding.lock();
+        if let Some((_, client)) = clients.get(&target).filter(|(known, _)| *known == url) {
+            return Ok(client.clone());
+        }
+        let client = self.connect(target, member)?;
+        clients.insert(target, (url, client.clone()));
+        Ok(client)
+    }
+}
+
+impl RaftNetworkFactory<TypeConfig> for Network {
+    type Network = Connection;
+
+    async fn new_client(&mut self, target: u64, node: &Member) -> Connection {
+        Connection { target, client: self.connect(target, node) }
+    }
+}
+
+/// One connection to one peer, used by one task of openraft.
+pub struct Connection {
+    target: u64,
+    client: Result<Client, Status>,
+}
+
+impl Connection {
+    fn client(&self) -> Result<Client, RPCError<TypeConfig>> {
+        self.client.clone().map_err(|status| rpc_error(&status))
+    }
+
+    /// One request, one answer, both frames.
+    async fn call<Req, Resp, F>(
+        &self,
+        kind: RPCTypes,
+        request: &Req,
+        option: &RPCOption,
+        send: impl FnOnce(Client, Frame) -> F,
+    ) -> Result<Resp, RPCError<TypeConfig>>
+    where
+        Req: Serialize,
+        Resp: DeserializeOwned,
+        F: Future<Output = Result<Response<Frame>, Status>>,
+    {
+        let frame = Frame { payload: codec::encode(request).map_err(|e| network_error(&e))? };
+        let timeout = option.soft_ttl();
+        match tokio::time::timeout(timeout, send(self.client()?, frame)).await {
+            Ok(Ok(response)) => codec::decode(&response.into_inner().payload).map_err(|e| network_error(&e)),
+            Ok(Err(status)) => Err(rpc_error(&status)),
+            Err(_) => {
+                let target = self.target;
+                Err(RPCError::Timeout(Timeout { action: kind, id: target, target, timeout }))
+            }
+        }
+    }
+}
+
+fn network_error<E: Error + 'static>(error: &E) -> RPCError<TypeConfig> {
+    RPCError::Network(NetworkError::new(error))
+}
+
+/// A peer that cannot be reached is left alone for a while; any other failure is tried again at once.
+fn rpc_error(status: &Status) -> RPCError<TypeConfig> {
+    match status.code() {
+        tonic::Code::Unavailable => RPCError::Unreachable(Unreachable::new(status)),
+        _ => network_error(status),
+    }
+}
+
+/// Whether a call failed before anything was sent: it was certainly not executed.
+pub fn never_sent(status: &Status) -> bool {
+    let mut source = status.source();
+    while let Some(error) = source {
+        if error.is::<tonic::ConnectError>() {
+            return true;
+        }
+        source = error.source();
+    }
+    false
+}
+
+impl NetBackoff<TypeConfig> for Connection {
+    /// As configured.
+    fn backoff(&self) -> Option<Backoff> {
+        None
+    }
+}
+
+impl NetStreamAppend<TypeConfig> for Connection {
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
+        _option: RPCOption,
+    ) -> BoxFuture<
+        's,
+        Result<BoxStream<'s, Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>>, RPCError<TypeConfig>>,
+    >
+    where
+        S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
+    {
+        Box::pin(async move {
+            let mut client = self.client()?;
+            // A request that cannot be encoded ends the stream; openraft sees no answer and retries.
+            let frames = input.map(|request| codec::encode(&request)).scan((), |(), frame| {
+                let frame = frame.inspect_err(|error| tracing::error!(%error, "cannot encode AppendEntries"));
+                futures::future::ready(frame.ok().map(|payload| Frame { payload }))
+            });
+            let opened = tokio::time::timeout(STREAM_OPEN_TIMEOUT, client.append(frames)).await;
+            let answers = match opened {
+                Ok(Ok(response)) => response.into_inner(),
+                Ok(Err(status)) => return Err(rpc_error(&status)),
+                Err(_) => return Err(RPCError::Unreachable(Unreachable::new(&Status::unavailable("no answer")))),
+            };
+            let answers = answers.map(|answer| match answer {
+                Ok(frame) => codec::decode(&frame.payload).map_err(|e| network_error(&e)),
+                Err(status) => Err(rpc_error(&status)),
+            });
+            Ok(Box::pin(answers) as BoxStream<'s, _>)
+        })
+    }
+}
+
+impl NetVote<TypeConfig> for Connection {
+    async fn vote(
+        &mut self,
+        request: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
+        let send = async |mut client: Client, frame| client.vote(frame).await;
+        self.call(RPCTypes::Vote, &request, &option, send).await
+    }
+
+    async fn pre_vote(
+        &mut self,
+        request: VoteRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
+        let send = async |mut client: Client, frame| client.pre_vote(frame).await;
+        self.call(RPCTypes::Vote, &request, &option, send).await
+    }
+}
+
+impl NetTransferLeader<TypeConfig> for Connection {
+    async fn transfer_leader(
+        &mut self,
+        request: TransferLeaderRequest<TypeConfig>,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse<TypeConfig>, RPCError<TypeConfig>> {
+        let send = async |mut client: Client, frame| client.transfer_leader(frame).await;
+        self.call(RPCTypes::TransferLeader, &request, &option, send).await
+    }
+}
+
+/// The frames of a snapshot after its first: read from the store by a thread of its own.
+pub fn snapshot_chunks(view: SnapshotView) -> impl Stream<Item = Result<Frame, Status>> + Send + 'static {
+    let (sender, receiver) = tokio::sync::mpsc::channel(SNAPSHOT_QUEUE_CHUNKS);
+    tokio::task::spawn_blocking(move || {
+        for chunk in view.chunks(SNAPSHOT_CHUNK_BYTES) {
+            let frame = chunk.map(|payload| Frame { payload }).map_err(|fault| Status::data_loss(fault.to_string()));
+            let failed = frame.is_err();
+            // The receiver is gone when the transfer was given up.
+            if sender.blocking_send(frame).is_err() || failed {
+                break;
+            }
+        }
+    });
+    tokio_stream::wrappers::ReceiverStream::new(receiver)
+}
+
+impl NetSnapshot<TypeConfig> for Connection {
+    type SnapshotData = SnapshotData;
+
+    async fn full_snapshot(
+        &mut self,
+        vote: Vote,
+        snapshot: Snapshot,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        _option: RPCOption,
+    ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
+        let SnapshotData::View(view) = snapshot.snapshot else {
+            unreachable!("a received snapshot is installed, never sent on");
+        };
+        let header = codec::encode(&(vote, snapshot.meta, view.header())).map_err(|e| network_error(&e))?;
+        let head = futures::stream::once(std::future::ready(Frame { payload: header }));
+        // A store that cannot be read ends the stream early; the receiver then finds no trailer.
+        let chunks = snapshot_chunks(view).scan((), |(), chunk| {
+            let chunk = chunk.inspect_err(|error| tracing::error!(%error, "cannot read the snapshot"));
+            std::future::ready(chunk.ok())
+        });
+        let mut client = self.client()?;
+        tokio::select! {
+            closed = cancel => Err(StreamingError::Closed(closed)),
+            answer = client.install_snapshot(head.chain(chunks)) => match answer {
+                Ok(frame) => Ok(codec::decode(&frame.into_inner().payload).map_err(|e| network_error(&e))?),
+                Err(status) => Err(rpc_error(&status).into()),
+            },
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! What peers say to this node: the server side of the peer port.
+//!
+//! Persist, then answer: openraft answers a vote or an append only after the log says that it is
+//! durable. A call for another cluster or another node is refused before anything of it is read.
+
+use std::{pin::Pin, sync::Arc};
+
+use futures::{Stream, StreamExt};
+use kv_proto::peer::{
+    FetchSnapshotRequest, Frame, ProposeRequest, ProposeResponse, ReadIndexRequest, ReadIndexResponse,
+    peer_server::{Peer, PeerServer},
+};
+use kv_store::{SnapshotHeader, Store};
+use openraft::raft::AppendEntriesRequest;
+use serde::de::DeserializeOwned;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming, service::interceptor::InterceptedService};
+
+use super::{
+    network::{CLUSTER_HEADER, TARGET_HEADER, snapshot_chunks},
+    propose::Proposer,
+    read_index::ReadIndex,
+    state_machine::SnapshotData,
+    types::{Raft, Snapshot, SnapshotMeta, TypeConfig, Vote},
+};
+use crate::codec;
+
+type FrameStream = Pin<Box<dyn Stream<Item = Result<Frame, Status>> + Send>>;
+
+/// The service behind the peer port.
+pub struct PeerService {
+    raft: Raft,
+    store: Store,
+    proposer: Proposer,
+    read_index: ReadIndex,
+    /// One snapshot is received at a time.
+    installing: Arc<Semaphore>,
+    /// Ends the streams, which have no end of their own.
+    stop: CancellationToken,
+}
+
+/// The check of every call before its body is read.
+pub type Gate = Arc<dyn Fn(Request<()>) -> Result<Request<()>, Status> + Send + Sync>;
+
+/// The gate as tonic wants it.
+#[derive(Clone)]
+pub struct Guard(Gate);
+
+impl tonic::service::Interceptor for Guard {
+    fn call(&mut self, request: Request<()>) -> Result<Request<()>, Status> {
+        (self.0)(request)
+    }
+}
+
+impl PeerService {
+    /// The service for a running node.
+    pub fn new(
+        raft: Raft,
+        store: Store,
+        proposer: Proposer,
+        read_index: ReadIndex,
+        stop: CancellationToken,
+    ) -> PeerService {
+        PeerService { raft, store, proposer, read_index, installing: Arc::new(Semaphore::new(1)), stop }
+    }
+
+    /// As a tonic server that lets in only calls for this cluster and this node.
+    pub fn into_server(self, cluster_id: u64, node_id: u64) -> InterceptedService<PeerServer<PeerService>, Guard> {
+        let gate: Gate = Arc::new(move |request| check(request, cluster_id, node_id));
+        let server = PeerServer::new(self)
+            .max_decoding_message_size(codec::MAX_FRAME_BYTES)
+            .max_encoding_message_size(codec::MAX_FRAME_BYTES);
+        InterceptedService::new(server, Guard(gate))
+    }
+
+    async fn receive_snapshot(&self, mut frames: Streaming<Frame>) -> Result<Frame, Status> {
+        let _one = self.installing.try_acquire().map_err(|_| Status::unavailable("another snapshot is coming in"))?;
+        let first = frames.message().await?.ok_or_else(|| Status::invalid_argument("empty snapshot"))?;
+        let (vote, meta, header): (Vote, SnapshotMeta, SnapshotHeader) = decode(&first)?;
+        tracing::info!(%meta, "receiving a snapshot");
+        let prepared = super::receive::receive(&self.store, header, frames).await?;
+        let snapshot = Snapshot { meta, snapshot: SnapshotData::Received(prepared) };
+        encode(&self.raft.install_full_snapshot(vote, snapshot).await.map_err(stopped)?)
+    }
+}
+
+fn check(request: Request<()>, cluster_id: u64, node_id: u64) -> Result<Request<()>, Status> {
+    for (header, ours, what) in [(CLUSTER_HEADER, cluster_id, "cluster"), (TARGET_HEADER, node_id, "node")] {
+        let theirs = request.metadata().get(header).and_then(|value| value.to_str().ok());
+        if theirs.and_then(|id| id.parse().ok()) != Some(ours) {
+            let theirs = theirs.unwrap_or("none");
+            return Err(Status::failed_precondition(format!(
+                "this call is for {what} {theirs}, but this is {what} {ours}"
+            )));
+        }
+    }
+    Ok(request)
+}
+
+fn decode<T: DeserializeOwned>(frame: &Frame) -> Result<T, Status> {
+    codec::decode(&frame.payload).map_err(|error| Status::invalid_argument(error.to_string()))
+}
+
+fn encode<T: serde::Serialize>(value: &T) -> Result<Frame, Status> {
+    let payload = codec::encode(value).map_err(|error| Status::internal(error.to_string()))?;
+    Ok(Frame { payload })
+}
+
+fn stopped(error: impl std::fmt::Display) -> Status {
+    Status::unavailable(format!("etcdserver: server stopped: {error}"))
+}
+
+#[tonic::async_trait]
+impl Peer for PeerService {
+    type AppendStream = FrameStream;
+    type FetchSnapshotStream = FrameStream;
+
+    async fn append(&self, request: Request<Streaming<Frame>>) -> Result<Response<FrameStream>, Status> {
+        // A broken stream or frame ends the input; what came before it is still answered.
+        let requests = request.into_inner().scan((), |(), frame| {
+            let request = frame.and_then(|frame| decode::<AppendEntriesRequest<TypeConfig>>(&frame));
+            std::future::ready(request.inspect_err(|error| tracing::debug!(%error, "append stream ended")).ok())
+        });
+        let answers = self.raft.stream_append(requests).map(|answer| match answer {
+            Ok(result) => encode(&result),
+            Err(fatal) => Err(stopped(fatal)),
+        });
+        Ok(Response::new(Box::pin(answers.take_until(self.stop.clone().cancelled_owned()))))
+    }
+
+    async fn vote(&self, request: Request<Frame>) -> Result<Response<Frame>, Status> {
+        let answer = self.raft.vote(decode(request.get_ref())?).await.map_err(stopped)?;
+        Ok(Response::new(encode(&answer)?))
+    }
+
+    async fn pre_vote(&self, request: Request<Frame>) -> Result<Response<Frame>, Status> {
+        let answer = self.raft.pre_vote(decode(request.get_ref())?).await.map_err(stopped)?;
+        Ok(Response::new(encode(&answer)?))
+    }
+
+    async fn transfer_leader(&self, request: Request<Frame>) -> Result<Response<Frame>, Status> {
+        let answer = self.raft.handle_transfer_leader(decode(request.get_ref())?).await.map_err(stopped)?;
+        Ok(Response::new(encode(&answer)?))
+    }
+
+    async fn install_snapshot(&self, request: Request<Streaming<Frame>>) -> Result<Response<Frame>, Status> {
+        Ok(Response::new(self.receive_snapshot(request.into_inner()).await?))
+    }
+
+    async fn fetch_snapshot(
+        &self,
+        _request: Request<FetchSnapshotRequest>,
+    ) -> Result<Response<FrameStream>, Status> {
+        let view = self.store.snapshot().map_err(|fault| Status::internal(fault.to_string()))?;
+        let header = encode(view.header());
+        let head = futures::stream::once(std::future::ready(header));
+        Ok(Response::new(Box::pin(head.chain(snapshot_chunks(view)))))
+    }
+
+    async fn propose(&self, request: Request<ProposeRequest>) -> Result<Response<ProposeResponse>, Status> {
+        let outcomes = self.proposer.propose_forwarded(request.into_inner().commands).await;
+        let outcomes = outcomes.iter().map(|outcome| encode(outcome).map(|frame| frame.payload));
+        Ok(Response::new(ProposeResponse { outcomes: outcomes.collect::<Result<_, _>>()? }))
+    }
+
+    async fn read_index(&self, _request: Request<ReadIndexRequest>) -> Result<Response<ReadIndexResponse>, Status> {
+        let index = self.read_index.confirm_here().await.map_err(|error| Status::unavailable(error.to_string()))?;
+        Ok(Response::new(ReadIndexResponse { index }))
+    }
+}

@@ -1,0 +1,179 @@
+//! The way of a write into the log: straight in on the leader, forwarded once from a follower.
+//!
+//! Every failure says whether the command may have been executed. "Not executed" is claimed only
+//! when it is certain: the proposal never reached a leader, or the leader refused it before
+//! appending it. Only such a proposal is tried again here.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use kv_core::{Command, Outcome};
+use openraft::{
+    errors::ClientWriteError,
+    impls::ProgressResponder,
+};
+use serde::{Deserialize, Serialize};
+use tokio::{sync::Semaphore, time::Instant};
+
+use super::{
+    forward::Forwarder,
+    leader::{Leader, Leadership},
+    network::Network,
+    types::{Proposal, Raft},
+};
+use crate::space::{Space, grows};
+
+/// Proposals that may wait on one node at a time; beyond it: `etcdserver: too many requests`.
+pub const PENDING_MAX: usize = 8192;
+/// How long a proposal waits for a leader to be elected before it is refused.
+const LEADER_WAIT: Duration = Duration::from_millis(2500);
+/// Pause before a refused proposal looks for the leader again, unless there is news of it earlier.
+const REROUTE_PAUSE: Duration = Duration::from_millis(20);
+
+/// Why a proposal got no outcome.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+pub enum ProposeError {
+    /// No leader could be found in time. Not executed.
+    #[error("no leader")]
+    NoLeader,
+    /// Too many proposals are waiting. Not executed.
+    #[error("too many requests")]
+    TooManyRequests,
+    /// The disk or the quota is full. Not executed.
+    #[error("database space exceeded")]
+    NoSpace,
+    /// The node is stopping. Not executed.
+    #[error("server stopped")]
+    Stopped,
+    /// The command is larger than a frame. Not executed.
+    #[error("request is too large")]
+    TooLarge,
+    /// No answer in time: it may be executed, now or later.
+    #[error("request timed out")]
+    TimedOut,
+    /// The leader lost its place after taking the command: it may have been executed.
+    #[error("request timed out, possibly due to previous leader failure")]
+    LeaderLost,
+    /// The connection to the leader broke after the command was sent: it may have been executed.
+    #[error("request timed out, possibly due to connection lost")]
+    ConnectionLost,
+}
+
+impl ProposeError {
+    /// Whether the command may have been executed all the same.
+    pub fn is_unknown(self) -> bool {
+        matches!(self, ProposeError::TimedOut | ProposeError::LeaderLost | ProposeError::ConnectionLost)
+    }
+}
+
+/// What became of one attempt.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Attempt {
+    /// Applied, with this outcome.
+    Done(Outcome),
+    /// Refused before it was appended: there is another leader, or none.
+    NotLeader,
+    /// Anything else.
+    Failed(ProposeError),
+}
+
+/// Proposes commands for clients and for other nodes. Clones share it.
+#[derive(Clone)]
+pub struct Proposer {
+    raft: Raft,
+    leadership: Leadership,
+    forwarder: Forwarder,
+    pending: Arc<Semaphore>,
+    space: Space,
+    request_timeout: Duration,
+}
+
+impl Proposer {
+    /// For a running node. Must be called inside a tokio runtime.
+    pub fn new(raft: Raft, network: Network, space: Space, request_timeout: Duration) -> Proposer {
+        Proposer {
+            leadership: Leadership::of(&raft),
+            forwarder: Forwarder::new(network, request_timeout),
+            pending: Arc::new(Semaphore::new(PENDING_MAX)),
+            raft,
+            space,
+            request_timeout,
+        }
+    }
+
+    /// Proposals waiting on this node.
+    pub fn pending(&self) -> usize {
+        PENDING_MAX - self.pending.available_permits()
+    }
+
+    /// Proposes a validated command and waits until it is applied.
+    ///
+    /// # Errors
+    /// See [`ProposeError`].
+    pub async fn propose(&self, command: &Command, deadline: Instant) -> Result<Outcome, ProposeError> {
+        let _pending = self.pending.try_acquire().map_err(|_| ProposeError::TooManyRequests)?;
+        let proposal = Proposal::new(command).map_err(|_| ProposeError::TooLarge)?;
+        let grows = grows(command);
+        let no_leader = Instant::now() + LEADER_WAIT;
+        let mut leadership = self.leadership.clone();
+        loop {
+            let attempt = match leadership.current() {
+                Leader::Here => self.here(proposal.clone(), grows, deadline).await,
+                Leader::There(id, member) => {
+                    self.forwarder.forward(id, &member, proposal.encoded.clone(), deadline).await
+                }
+                Leader::Unknown => Attempt::NotLeader,
+            };
+            match attempt {
+                Attempt::Done(outcome) => return Ok(outcome),
+                Attempt::Failed(error) => return Err(error),
+                Attempt::NotLeader if Instant::now() >= no_leader.min(deadline) => {
+                    return Err(ProposeError::NoLeader);
+                }
+                Attempt::NotLeader => {
+                    leadership.changed(deadline.min(Instant::now() + REROUTE_PAUSE)).await;
+                }
+            }
+        }
+    }
+
+    /// Proposes to this node's own Raft; it refuses unless it leads with a quorum.
+    async fn here(&self, proposal: Proposal, grows: bool, deadline: Instant) -> Attempt {
+        if grows && self.space.is_exhausted() {
+            return Attempt::Failed(ProposeError::NoSpace);
+        }
+        if self.space.log_is_behind() {
+            return Attempt::Failed(ProposeError::TooManyRequests);
+        }
+        let (responder, answer) = ProgressResponder::complete_only();
+        if self.raft.client_write_ff(proposal, Some(responder)).await.is_err() {
+            return Attempt::Failed(ProposeError::Stopped);
+        }
+        match tokio::time::timeout_at(deadline, answer).await {
+            Ok(Ok(Ok(response))) => match response.data.0 {
+                Some(outcome) => Attempt::Done(outcome),
+                None => unreachable!("a command has an outcome"),
+            },
+            Ok(Ok(Err(ClientWriteError::ForwardToLeader(_)))) => Attempt::NotLeader,
+            Ok(Ok(Err(_)) | Err(_)) => Attempt::Failed(ProposeError::LeaderLost),
+            Err(_) => Attempt::Failed(ProposeError::TimedOut),
+        }
+    }
+
+    /// Proposes what another node forwarded; answers in the same order.
+    pub async fn propose_forwarded(&self, commands: Vec<Bytes>) -> Vec<Attempt> {
+        let deadline = Instant::now() + self.request_timeout;
+        let attempts = commands.into_iter().map(|encoded| async move {
+            let Ok(_pending) = self.pending.try_acquire() else {
+                return Attempt::Failed(ProposeError::TooManyRequests);
+            };
+            // What cannot be decoded must not reach the log, where every node would stop at it.
+            let proposal = Proposal { encoded };
+            let Ok(command) = proposal.command() else {
+                return Attempt::Failed(ProposeError::TooLarge);
+            };
+            self.here(proposal, grows(&command), deadline).await
+        });
+        futures::future::join_all(attempts).await
+    }
+}

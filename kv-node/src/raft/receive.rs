@@ -1,0 +1,37 @@
+//! Receiving a snapshot into the store, from the leader or from any peer.
+
+use futures::{Stream, StreamExt};
+use kv_proto::peer::Frame;
+use kv_store::{PreparedSnapshot, SnapshotHeader, Store};
+use tonic::Status;
+
+/// Writes the frames after the header into a generation of the store of its own and checks the
+/// hash. Nothing of the live state changes before [`Store::install`].
+///
+/// # Errors
+/// When the stream breaks, a piece is damaged or missing, or the disk refuses.
+pub async fn receive(
+    store: &Store,
+    header: SnapshotHeader,
+    mut frames: impl Stream<Item = Result<Frame, Status>> + Unpin,
+) -> Result<PreparedSnapshot, Status> {
+    let mut install = store.begin_install(header).map_err(refused)?;
+    while let Some(frame) = frames.next().await {
+        let payload = frame?.payload;
+        install = blocking(move || install.push(&payload).map(|()| install)).await?;
+    }
+    blocking(move || install.finish()).await
+}
+
+/// Runs disk work on a thread that may wait for the disk.
+async fn blocking<T, E>(work: impl FnOnce() -> Result<T, E> + Send + 'static) -> Result<T, Status>
+where
+    T: Send + 'static,
+    E: std::fmt::Display + Send + 'static,
+{
+    tokio::task::spawn_blocking(work).await.map_err(|error| Status::internal(error.to_string()))?.map_err(refused)
+}
+
+fn refused(error: impl std::fmt::Display) -> Status {
+    Status::data_loss(format!("snapshot refused: {error}"))
+}

@@ -1,0 +1,194 @@
+//! openraft's state machine over [`kv_store::Store`].
+//!
+//! Committed entries are applied in batches: one batch of the engine for all entries that are ready,
+//! data and applied point together. A full disk is waited for, not died of: the log is the truth, so
+//! nothing is lost while this node stands still.
+
+use std::{io, sync::Arc, time::Duration};
+
+use futures::{Stream, StreamExt};
+use kv_core::Command;
+use kv_store::{Fault, PreparedSnapshot, SnapshotView, Store};
+use openraft::{
+    EntryPayload, OptionalSend, RaftSnapshotBuilder,
+    storage::{ApplyResponder, EntryResponder, RaftStateMachine},
+};
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use super::types::{Applied, LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
+use crate::codec;
+
+/// How many entries are applied in one batch of the engine, at most.
+const BATCH_ENTRIES_MAX: usize = 512;
+/// How long to wait before a batch that met a full disk is tried again.
+const NO_SPACE_RETRY: Duration = Duration::from_millis(500);
+
+/// What a snapshot is while openraft carries it.
+pub enum SnapshotData {
+    /// On the sender: a view of the store that does not stop writers.
+    View(SnapshotView),
+    /// On the receiver: received, checked and durable, waiting to become the state.
+    Received(PreparedSnapshot),
+}
+
+/// The last applied entry and the membership in force there: stored beside the data, in one batch.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct RaftPoint {
+    /// `None` before the first entry.
+    pub last_applied: Option<LogId>,
+    /// The last membership entry applied.
+    pub membership: StoredMembership,
+}
+
+impl RaftPoint {
+    /// The point stored in a store; the default one in an empty store.
+    ///
+    /// # Errors
+    /// When it cannot be decoded: the store is of another version or damaged.
+    pub fn of(store: &Store) -> Result<RaftPoint, codec::CodecError> {
+        store.applied().map_or(Ok(RaftPoint::default()), |applied| codec::decode(&applied.raft))
+    }
+
+    /// The point as openraft names a snapshot taken there.
+    pub fn snapshot_meta(&self) -> SnapshotMeta {
+        SnapshotMeta { last_log_id: self.last_applied, last_membership: self.membership.clone() }
+    }
+}
+
+/// Applies entries to the store.
+pub struct StateMachine {
+    store: Store,
+    point: RaftPoint,
+    applied: Arc<watch::Sender<Option<u64>>>,
+}
+
+impl StateMachine {
+    /// Over a store; `applied` is told the index of the last applied entry, after it can be read.
+    ///
+    /// # Errors
+    /// See [`RaftPoint::of`].
+    pub fn new(
+        store: Store,
+        applied: Arc<watch::Sender<Option<u64>>>,
+    ) -> Result<StateMachine, codec::CodecError> {
+        let point = RaftPoint::of(&store)?;
+        applied.send_replace(point.last_applied.map(|id| id.index));
+        Ok(StateMachine { store, point, applied })
+    }
+
+    async fn apply_batch(&mut self, batch: Vec<EntryResponder<TypeConfig>>) -> io::Result<()> {
+        let (mut entries, mut responders) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
+        for (entry, responder) in batch {
+            let command = match &entry.payload {
+                EntryPayload::Blank => None,
+                EntryPayload::Normal(proposal) => Some(proposal.command()?),
+                EntryPayload::Membership(membership) => {
+                    self.point.membership = StoredMembership::new(Some(entry.log_id), membership.clone());
+                    None
+                }
+            };
+            self.point.last_applied = Some(entry.log_id);
+            responders.push((responder, command.is_some()));
+            entries.push((entry.log_id.index, command));
+        }
+        let outcomes = self.store_batch(entries).await?;
+        assert_eq!(outcomes.len(), responders.iter().filter(|(_, command)| *command).count());
+        self.applied.send_replace(self.point.last_applied.map(|id| id.index));
+        respond(responders, outcomes);
+        Ok(())
+    }
+
+    async fn store_batch(&self, entries: Vec<(u64, Option<Command>)>) -> io::Result<Vec<kv_core::Outcome>> {
+        let raft = codec::encode(&self.point)?;
+        loop {
+            match self.store.apply(entries.clone(), raft.clone()) {
+                Ok(outcomes) => return Ok(outcomes),
+                Err(Fault::NoSpace { .. }) => {
+                    tracing::warn!("disk full: applying waits until there is room");
+                    tokio::time::sleep(NO_SPACE_RETRY).await;
+                }
+                Err(fault) => return Err(io::Error::other(fault)),
+            }
+        }
+    }
+}
+
+fn respond(responders: Vec<(Option<ApplyResponder<TypeConfig>>, bool)>, outcomes: Vec<kv_core::Outcome>) {
+    let mut outcomes = outcomes.into_iter();
+    for (responder, is_command) in responders {
+        let outcome = if is_command { outcomes.next() } else { None };
+        if let Some(responder) = responder {
+            responder.send(Applied(outcome));
+        }
+    }
+}
+
+impl RaftStateMachine<TypeConfig> for StateMachine {
+    type SnapshotData = SnapshotData;
+    type SnapshotBuilder = Builder;
+
+    async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembership)> {
+        Ok((self.point.last_applied, self.point.membership.clone()))
+    }
+
+    async fn apply<S>(&mut self, entries: S) -> io::Result<()>
+    where
+        S: Stream<Item = io::Result<EntryResponder<TypeConfig>>> + Unpin + OptionalSend,
+    {
+        let mut batches = entries.ready_chunks(BATCH_ENTRIES_MAX);
+        while let Some(batch) = batches.next().await {
+            self.apply_batch(batch.into_iter().collect::<io::Result<_>>()?).await?;
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Builder {
+        Builder { store: self.store.clone() }
+    }
+
+    async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotData) -> io::Result<()> {
+        let SnapshotData::Received(prepared) = snapshot else {
+            return Err(io::Error::other("a snapshot must be received before it is installed"));
+        };
+        self.store.install(prepared).map_err(io::Error::other)?;
+        self.point = RaftPoint::of(&self.store)?;
+        assert_eq!(self.point.last_applied, meta.last_log_id, "installed snapshot is not the one announced");
+        self.applied.send_replace(self.point.last_applied.map(|id| id.index));
+        Ok(())
+    }
+
+    /// A fresh view each time: what a follower gets is as new as can be, and no file is kept.
+    async fn get_current_snapshot(&mut self) -> io::Result<Option<Snapshot>> {
+        if self.point.last_applied.is_none() {
+            return Ok(None);
+        }
+        Builder { store: self.store.clone() }.view().map(Some)
+    }
+}
+
+/// "Building" a snapshot makes the applied state durable: the log may be purged up to there.
+pub struct Builder {
+    store: Store,
+}
+
+impl Builder {
+    fn view(&self) -> io::Result<Snapshot> {
+        let view = self.store.snapshot().map_err(io::Error::other)?;
+        let point: RaftPoint = codec::decode(&view.header().raft)?;
+        Ok(Snapshot { meta: point.snapshot_meta(), snapshot: SnapshotData::View(view) })
+    }
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for Builder {
+    type SnapshotData = SnapshotData;
+
+    async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
+        let snapshot = self.view()?;
+        let store = self.store.clone();
+        let durable = tokio::task::spawn_blocking(move || store.sync()).await.map_err(io::Error::other)?;
+        let durable = durable.map_err(io::Error::other)?;
+        assert!(Some(durable) >= snapshot.meta.last_log_id.map(|id| id.index), "log would be purged too far");
+        Ok(snapshot)
+    }
+}

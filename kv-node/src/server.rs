@@ -1,0 +1,131 @@
+//! Listening sockets and the HTTP server behind them.
+//!
+//! `axum::serve` leaves Nagle's algorithm on and sets no time limit on headers, so connections are
+//! served with hyper-util's builder: HTTP/1.1 and HTTP/2 on one port, drained on shutdown.
+
+use std::{io, net::SocketAddr, time::Duration};
+
+use axum::Router;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::{conn::auto, graceful::GracefulShutdown},
+    service::TowerToHyperService,
+};
+use tokio::{
+    net::{TcpListener, TcpSocket, TcpStream},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+
+/// A client that has not sent its headers within this time is cut off.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Idle HTTP/2 connections are probed this often, and closed when the probe is not answered.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Requests under way on one HTTP/2 connection.
+const STREAMS_MAX: u32 = 4096;
+/// Flow-control windows.
+const STREAM_WINDOW_BYTES: u32 = 8 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
+/// Connections the kernel holds until they are accepted.
+const BACKLOG: u32 = 1024;
+/// How long requests under way may take after shutdown began.
+pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
+/// Pause after `accept` failed, typically for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Why a node cannot listen.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}: {source}: stop what uses the port, or choose another with {flag}")]
+pub struct ListenError {
+    /// The address.
+    pub address: String,
+    /// The flag that chooses it.
+    pub flag: &'static str,
+    /// Why.
+    pub source: io::Error,
+}
+
+/// Binds all addresses that `host:port` stands for.
+///
+/// # Errors
+/// When one of them cannot be bound.
+pub async fn listen(host_port: &str, flag: &'static str) -> Result<Vec<TcpListener>, ListenError> {
+    let failed = |source| ListenError { address: host_port.to_owned(), flag, source };
+    let addresses: Vec<SocketAddr> = tokio::net::lookup_host(host_port).await.map_err(failed)?.collect();
+    // "localhost" is 127.0.0.1 and ::1; a machine without IPv6 has only the first.
+    let (v4, v6): (Vec<_>, Vec<_>) = addresses.into_iter().partition(SocketAddr::is_ipv4);
+    let mut listeners = v4.iter().map(|address| bind(*address)).collect::<Result<Vec<_>, _>>().map_err(failed)?;
+    for address in v6 {
+        match bind(address) {
+            Ok(listener) => listeners.push(listener),
+            Err(error) if listeners.is_empty() => return Err(failed(error)),
+            Err(error) => tracing::debug!(%address, %error, "not listening"),
+        }
+    }
+    Ok(listeners)
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// Serves until `shutdown`, then lets requests under way finish for [`DRAIN_TIMEOUT`]. No connection is
+/// left when it returns.
+pub async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).keep_alive(true);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(KEEPALIVE_INTERVAL)
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+        .max_concurrent_streams(STREAMS_MAX)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
+    let graceful = GracefulShutdown::new();
+    let mut connections = JoinSet::new();
+    loop {
+        let stream = tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            },
+            // Frees what ended connections leave behind.
+            Some(_) = connections.join_next() => continue,
+            () = shutdown.cancelled() => break,
+        };
+        connections.spawn(connection(&builder, &graceful, stream, router.clone()));
+    }
+    drop(listener);
+    if tokio::time::timeout(DRAIN_TIMEOUT, graceful.shutdown()).await.is_err() {
+        tracing::info!("some requests did not finish in time");
+    }
+    connections.shutdown().await;
+}
+
+fn connection(
+    builder: &auto::Builder<TokioExecutor>,
+    graceful: &GracefulShutdown,
+    stream: TcpStream,
+    router: Router,
+) -> impl Future<Output = ()> + Send + 'static {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "cannot turn Nagle's algorithm off");
+    }
+    let connection =
+        builder.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(router)).into_owned();
+    let watched = graceful.watch(connection);
+    async move {
+        if let Err(error) = watched.await {
+            tracing::debug!(%error, "connection ended");
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! From committed entries to state, queue and outcomes.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use kv_core::{ApplyView, Command, KeyValue, Outcome, Record, Revision, Values};
+
+use crate::{
+    AppliedPoint,
+    error::Fault,
+    live::{Live, Missing},
+    prefetch::prefetch,
+    queue::{Change, Item},
+};
+
+/// A log index, and the command there; `None` for entries of Raft's own.
+pub(crate) type Entry = (u64, Option<Command>);
+
+/// The values as the next command sees them.
+pub(crate) struct View<'a> {
+    pub(crate) live: &'a Live,
+    pub(crate) fetched: &'a BTreeMap<Revision, KeyValue>,
+    /// Written by the commands before it in this call, in order of revision.
+    pub(crate) written: &'a [(Revision, Record)],
+}
+
+impl Values for View<'_> {
+    type Error = Missing;
+
+    fn get(&self, at: Revision) -> Result<KeyValue, Missing> {
+        if let Ok(place) = self.written.binary_search_by_key(&at, |(revision, _)| *revision) {
+            return match &self.written[place].1 {
+                Record::Put(kv) => Ok(kv.clone()),
+                Record::Delete { .. } => Err(Missing::Gone(at)),
+            };
+        }
+        match self.fetched.get(&at) {
+            Some(kv) => Ok(kv.clone()),
+            None => self.live.get(at),
+        }
+    }
+}
+
+impl ApplyView for View<'_> {
+    /// No command grants a lease, so there is none.
+    fn has_lease(&self, _lease: i64) -> bool {
+        false
+    }
+}
+
+/// Applies entries to a generation; the caller is the only one who does.
+pub(crate) fn apply(live: &Live, entries: &[Entry], raft: Bytes) -> Result<Vec<Outcome>, Fault> {
+    let Some(&(last, _)) = entries.last() else {
+        return Ok(Vec::new());
+    };
+    assert_contiguous(live, entries);
+    live.queue.admit()?;
+    let commands = || entries.iter().filter_map(|(_, command)| command.as_ref());
+    let fetched = prefetch(live, commands())?;
+
+    let mut written = Vec::new();
+    let mut outcomes = Vec::with_capacity(entries.len());
+    let mut core = live.core.write();
+    for command in commands() {
+        let view = View {
+            live,
+            fetched: &fetched,
+            written: &written,
+        };
+        let mut writes = Vec::new();
+        match core.state.apply(&view, command, &mut writes) {
+            Ok(outcome) => outcomes.push(outcome),
+            Err(missing) => {
+                // The commands before it are in the state, and will never be in the engine.
+                let fault = Fault::from(missing);
+                live.queue.fail(fault.clone());
+                return Err(fault);
+            }
+        }
+        written.append(&mut writes);
+    }
+    let point = AppliedPoint { index: last, raft };
+    core.applied = Some(point.clone());
+    let change = Change::Applied {
+        point,
+        revision: core.state.revision(),
+        compacted: core.state.compacted(),
+    };
+    live.queue.push(Item::new(written, change));
+    Ok(outcomes)
+}
+
+fn assert_contiguous(live: &Live, entries: &[Entry]) {
+    let applied = live.core.read().applied.as_ref().map(|point| point.index);
+    let first = entries[0].0;
+    match applied {
+        Some(applied) => assert_eq!(first, applied + 1, "entries follow the applied one"),
+        None => assert!(first <= 1, "the first entry ever has index 0 or 1, not {first}"),
+    }
+    let contiguous = entries.windows(2).all(|two| two[1].0 == two[0].0 + 1);
+    assert!(contiguous, "entries follow each other");
+}

@@ -1,0 +1,246 @@
+//! The engine on disk: one tree of sled 0.34.
+
+use std::{
+    collections::BTreeSet,
+    ffi::OsString,
+    fs::File,
+    io,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU64, Ordering},
+    thread,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use super::{
+    Batch, Engine, EngineError, KeyRange, Scan,
+    guard::{Guard, caught},
+    is_empty,
+};
+
+/// Bytes that may wait in sled's write buffers: a batch that goes beyond hands them to the kernel
+/// first. sled itself has no bound, so a writer faster than the disk would fill the memory.
+const UNFLUSHED_BYTES_MAX: u64 = 4 << 20;
+
+/// How long an engine of this process that still closes is waited for. sled's threads hold its
+/// file for a moment after the last handle is gone.
+const CLOSING_WAIT_MAX: Duration = Duration::from_secs(5);
+const CLOSING_POLL: Duration = Duration::from_millis(5);
+
+/// Settings of sled.
+#[derive(Debug, Clone)]
+pub struct SledOptions {
+    /// Bytes of pages that sled keeps in memory. Small on purpose: values have a cache of their
+    /// own above the engine, and a page in use costs several times its size on disk.
+    pub cache_bytes: u64,
+    /// Interval, in milliseconds, at which sled's own thread writes out and, only there, reclaims
+    /// space that rewritten pages left behind.
+    pub flush_every_ms: u64,
+    /// Bytes of the file system that are left free. A batch that would go below is refused before
+    /// sled sees it: sled stops for good at the first write that the kernel refuses.
+    pub reserve_bytes: u64,
+}
+
+impl Default for SledOptions {
+    fn default() -> Self {
+        Self {
+            cache_bytes: 16 << 20,
+            flush_every_ms: 1_000,
+            reserve_bytes: 32 << 20,
+        }
+    }
+}
+
+/// An engine in a directory.
+#[derive(Debug)]
+pub struct SledEngine {
+    /// Taken out only when dropped.
+    db: Option<sled::Db>,
+    /// The tree of the database that holds everything.
+    tree: Option<sled::Tree>,
+    dir: PathBuf,
+    guard: Guard,
+    reserve_bytes: u64,
+    unflushed_bytes: AtomicU64,
+    synced_blobs: Mutex<BTreeSet<OsString>>,
+}
+
+impl SledEngine {
+    /// Opens the engine in `dir`, or makes an empty one there.
+    ///
+    /// # Errors
+    /// [`EngineError::Corrupt`] for files that sled refuses or panics on, [`EngineError::Locked`]
+    /// and [`EngineError::NotWritable`] as their names say.
+    pub fn open(dir: &Path, options: &SledOptions) -> Result<Self, EngineError> {
+        let deadline = Instant::now() + CLOSING_WAIT_MAX;
+        let db = loop {
+            let config = sled::Config::new()
+                .path(dir)
+                .cache_capacity(options.cache_bytes)
+                .flush_every_ms(Some(options.flush_every_ms));
+            let opened = caught(|| config.open())
+                .unwrap_or_else(|panic| Err(EngineError::Corrupt(format!("sled panicked: {panic}"))));
+            match opened {
+                Err(EngineError::Locked(_)) if Instant::now() < deadline => thread::sleep(CLOSING_POLL),
+                other => break other?,
+            }
+        };
+        let tree = (*db).clone();
+        for dir in [dir, &dir.join("blobs")] {
+            File::open(dir)?.sync_all()?;
+        }
+        Ok(Self {
+            db: Some(db),
+            tree: Some(tree),
+            dir: dir.to_owned(),
+            guard: Guard::default(),
+            reserve_bytes: options.reserve_bytes,
+            unflushed_bytes: AtomicU64::new(0),
+            synced_blobs: Mutex::default(),
+        })
+    }
+
+    fn tree(&self) -> &sled::Tree {
+        self.tree.as_ref().expect("the tree is only taken out by drop")
+    }
+
+    /// Refuses a batch that the file system has no room for.
+    fn check_space(&self, batch_bytes: u64) -> Result<(), EngineError> {
+        let fs = rustix::fs::statvfs(&self.dir).map_err(io::Error::from)?;
+        let free_bytes = fs.f_bavail.saturating_mul(fs.f_frsize);
+        // sled writes a page again with every tenth change of it: twice the batch, and some more.
+        let needed_bytes = self.reserve_bytes + batch_bytes * 4;
+        if free_bytes < needed_bytes {
+            return Err(EngineError::NoSpace {
+                free_bytes,
+                needed_bytes,
+            });
+        }
+        Ok(())
+    }
+
+    fn flush(&self) -> Result<(), EngineError> {
+        self.unflushed_bytes.store(0, Ordering::Relaxed);
+        self.guard.write(|| self.tree().flush()).map(|_bytes| ())
+    }
+
+    /// Values beyond a quarter of a segment (128 KiB) are files of their own, which sled never syncs.
+    fn sync_blobs(&self) -> Result<(), EngineError> {
+        let dir = self.dir.join("blobs");
+        let mut synced = self.synced_blobs.lock();
+        let mut present = BTreeSet::new();
+        let mut any_new = false;
+        for entry in std::fs::read_dir(&dir)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            if !synced.contains(&name) {
+                match File::open(entry.path()) {
+                    Ok(file) => file.sync_all()?,
+                    // Removed since the listing, because a later version replaced it.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                    Err(error) => return Err(error.into()),
+                }
+                any_new = true;
+            }
+            present.insert(name);
+        }
+        if any_new {
+            File::open(&dir)?.sync_all()?;
+        }
+        *synced = present;
+        Ok(())
+    }
+}
+
+impl Engine for SledEngine {
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
+        let value = self.guard.read(|| self.tree().get(key))?;
+        Ok(value.map(|value| Bytes::copy_from_slice(&value)))
+    }
+
+    fn scan(&self, range: KeyRange<'_>) -> Scan<'_> {
+        if is_empty(&range) {
+            return Box::new(std::iter::empty());
+        }
+        let mut pairs = Some(self.tree().range::<&[u8], _>(range));
+        Box::new(std::iter::from_fn(move || {
+            let next = self
+                .guard
+                .read(|| pairs.as_mut().and_then(Iterator::next).transpose());
+            match next {
+                Ok(Some((key, value))) => {
+                    Some(Ok((Bytes::copy_from_slice(&key), Bytes::copy_from_slice(&value))))
+                }
+                Ok(None) => None,
+                Err(error) => pairs.take().map(|_| Err(error)),
+            }
+        }))
+    }
+
+    fn last(&self, range: KeyRange<'_>) -> Result<Option<(Bytes, Bytes)>, EngineError> {
+        if is_empty(&range) {
+            return Ok(None);
+        }
+        let last = self
+            .guard
+            .read(|| self.tree().range::<&[u8], _>(range).next_back().transpose())?;
+        Ok(last.map(|(key, value)| (Bytes::copy_from_slice(&key), Bytes::copy_from_slice(&value))))
+    }
+
+    fn batch(&self, batch: &Batch) -> Result<(), EngineError> {
+        self.check_space(batch.bytes())?;
+        if self.unflushed_bytes.fetch_add(batch.bytes(), Ordering::Relaxed) > UNFLUSHED_BYTES_MAX {
+            self.flush()?;
+        }
+        let mut writes = sled::Batch::default();
+        for (key, value) in &batch.writes {
+            match value {
+                Some(value) => writes.insert(&key[..], &value[..]),
+                None => writes.remove(&key[..]),
+            }
+        }
+        self.guard.write(|| self.tree().apply_batch(writes))
+    }
+
+    /// sled's own flush ends in `sync_file_range`, which writes no metadata and does not empty the
+    /// cache of the disk: after it the file is synced through a handle of our own.
+    fn sync(&self) -> Result<(), EngineError> {
+        self.flush()?;
+        let synced = self.sync_blobs().and_then(|()| {
+            File::open(self.dir.join("db"))?.sync_all()?;
+            Ok(())
+        });
+        self.guard.stop_writes_on_error(synced)
+    }
+
+    fn size_bytes(&self) -> Result<u64, EngineError> {
+        let mut bytes = 0;
+        for dir in [self.dir.clone(), self.dir.join("blobs")] {
+            for entry in std::fs::read_dir(dir)? {
+                match entry?.metadata() {
+                    Ok(metadata) if metadata.is_file() => bytes += metadata.len(),
+                    Ok(_) => {}
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        Ok(bytes)
+    }
+}
+
+impl Drop for SledEngine {
+    fn drop(&mut self) {
+        // sled flushes when its last handle goes, and unwraps the result.
+        let (db, tree) = (self.db.take(), self.tree.take());
+        let closed = caught(|| {
+            drop((tree, db));
+            Ok(())
+        });
+        if let Err(panic) = closed {
+            tracing::error!(dir = %self.dir.display(), "sled panicked while it closed: {panic}");
+        }
+    }
+}

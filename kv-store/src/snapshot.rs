@@ -1,0 +1,217 @@
+//! Snapshots: the store as of one applied point, as a stream of chunks.
+//!
+//! Records are immutable and carry their revision, so a snapshot is a scan that leaves out what is
+//! above its revision; writers go on. Garbage that is not swept yet comes along, and the receiver sweeps it.
+//!
+//! ```text
+//! chunk   = kind u8, number u64 LE, envelope(payload)      envelope: version, CRC32C over all of it
+//! records = { main varint, sub varint, length varint, record }*
+//! trailer = number of records varint, blake3 over header and all chunks before it
+//! ```
+
+use std::{ops::Bound, sync::Arc};
+
+use bytes::Bytes;
+use kv_core::Revision;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Store,
+    block::Block,
+    codec::{self, Damage, Key, put_varint},
+    error::Fault,
+    live::{Live, Pin},
+};
+
+/// The version of the stream.
+pub(crate) const FORMAT: u32 = 1;
+pub(crate) const RECORDS: u8 = 1;
+pub(crate) const TRAILER: u8 = 2;
+/// Kind and number.
+pub(crate) const CHUNK_HEAD_BYTES: usize = 1 + 8;
+
+/// What a snapshot is of. It goes to the receiver before the chunks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SnapshotHeader {
+    /// The version of the stream.
+    pub format: u32,
+    /// The cluster, if it is known.
+    pub cluster_id: Option<u64>,
+    /// The applied index.
+    pub index: u64,
+    /// What the Raft layer keeps with that index.
+    pub raft: Bytes,
+    /// The revision.
+    pub revision: i64,
+    /// The compacted revision, -1 for none.
+    pub compacted: i64,
+    /// Bytes of keys and values to come, about: for a progress bar. Not covered by the hash.
+    pub bytes_estimate: u64,
+}
+
+impl SnapshotHeader {
+    /// A hash that has taken in the header.
+    pub(crate) fn hasher(&self) -> blake3::Hasher {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&self.format.to_le_bytes());
+        hasher.update(&[u8::from(self.cluster_id.is_some())]);
+        hasher.update(&self.cluster_id.unwrap_or(0).to_le_bytes());
+        hasher.update(&self.index.to_le_bytes());
+        hasher.update(&self.revision.to_le_bytes());
+        hasher.update(&self.compacted.to_le_bytes());
+        hasher.update(&(self.raft.len() as u64).to_le_bytes());
+        hasher.update(&self.raft);
+        hasher
+    }
+}
+
+/// The store as it was at one applied point. While it lives, nothing that it shows is removed from
+/// disk, so it should not live longer than it is read.
+pub struct SnapshotView {
+    pin: Pin,
+    header: SnapshotHeader,
+}
+
+impl Store {
+    /// A view of the store at its applied point. Takes as long as the engine needs for what is applied but
+    /// not in it yet.
+    ///
+    /// # Errors
+    /// [`Fault`] if the engine does not take that in.
+    pub fn snapshot(&self) -> Result<SnapshotView, Fault> {
+        let live: Arc<Live> = self.live();
+        let (pin, (header, items)) = Pin::new(live.clone(), |core| {
+            let (index, raft) = match &core.applied {
+                Some(point) => (point.index, point.raft.clone()),
+                None => (0, Bytes::new()),
+            };
+            let header = SnapshotHeader {
+                format: FORMAT,
+                cluster_id: live.cluster_id,
+                index,
+                raft,
+                revision: core.state.revision(),
+                compacted: core.state.compacted(),
+                bytes_estimate: core.state.live_bytes(),
+            };
+            (header, live.queue.pushed())
+        });
+        live.queue.wait_written(items)?;
+        Ok(SnapshotView { pin, header })
+    }
+}
+
+impl SnapshotView {
+    /// What the snapshot is of.
+    pub fn header(&self) -> &SnapshotHeader {
+        &self.header
+    }
+
+    /// The chunks, of about `max_bytes` each: one is larger only if a single block of records is. The last one
+    /// is the trailer. Can be called again, to send it again: the chunks are the same only while nothing
+    /// is swept, so a transfer is begun anew, not resumed.
+    pub fn chunks(&self, max_bytes: usize) -> Chunks<'_> {
+        Chunks {
+            view: self,
+            max_bytes,
+            from: Bound::Included(Key::FIRST_BLOCK.to_bytes()),
+            number: 0,
+            records: 0,
+            hasher: self.header.hasher(),
+            ended: false,
+        }
+    }
+}
+
+/// The chunks of a snapshot.
+pub struct Chunks<'a> {
+    view: &'a SnapshotView,
+    max_bytes: usize,
+    from: Bound<Bytes>,
+    number: u64,
+    records: u64,
+    hasher: blake3::Hasher,
+    ended: bool,
+}
+
+impl Chunks<'_> {
+    /// The next records, as many as fit; empty at the end.
+    fn payload(&mut self) -> Result<Vec<u8>, Fault> {
+        let revision = self.view.header.revision;
+        let end = Key::Block(Revision {
+            main: revision,
+            sub: i64::MAX,
+        })
+        .to_bytes();
+        let from = self.from.clone();
+        let range = (from.as_ref().map(|key| &key[..]), Bound::Included(&end[..]));
+        let mut payload = Vec::new();
+        for pair in self.view.pin.live().engine.scan(range) {
+            let (key, value) = pair?;
+            if !payload.is_empty() && payload.len() + value.len() > self.max_bytes {
+                break;
+            }
+            for entry in Block::decode(&key, &value)?.records() {
+                let (at, encoded) = entry?;
+                if at.main <= revision {
+                    put_record(at, encoded, &mut payload);
+                    self.records += 1;
+                }
+            }
+            self.from = Bound::Excluded(key);
+        }
+        Ok(payload)
+    }
+
+    fn next_chunk(&mut self) -> Result<Bytes, Fault> {
+        let payload = self.payload()?;
+        if !payload.is_empty() {
+            let chunk = seal_chunk(RECORDS, self.number, &payload);
+            self.number += 1;
+            self.hasher.update(&chunk);
+            return Ok(chunk);
+        }
+        self.ended = true;
+        let mut trailer = Vec::with_capacity(64);
+        put_varint(&mut trailer, self.records);
+        trailer.extend_from_slice(self.hasher.finalize().as_bytes());
+        Ok(seal_chunk(TRAILER, self.number, &trailer))
+    }
+}
+
+impl Iterator for Chunks<'_> {
+    type Item = Result<Bytes, Fault>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.ended {
+            return None;
+        }
+        let chunk = self.next_chunk();
+        self.ended |= chunk.is_err();
+        Some(chunk)
+    }
+}
+
+fn put_record(at: Revision, encoded: &[u8], payload: &mut Vec<u8>) {
+    put_varint(payload, at.main.cast_unsigned());
+    put_varint(payload, at.sub.cast_unsigned());
+    put_varint(payload, encoded.len() as u64);
+    payload.extend_from_slice(encoded);
+}
+
+/// A chunk. Its head is covered by the checksum of its payload.
+fn seal_chunk(kind: u8, number: u64, payload: &[u8]) -> Bytes {
+    let mut head = [kind; CHUNK_HEAD_BYTES];
+    head[1..].copy_from_slice(&number.to_le_bytes());
+    Bytes::from([&head[..], &codec::seal(&head, payload)].concat())
+}
+
+/// Kind, number and payload of a chunk.
+pub(crate) fn unseal_chunk(chunk: &Bytes) -> Result<(u8, u64, Bytes), Damage> {
+    let head = chunk
+        .first_chunk::<CHUNK_HEAD_BYTES>()
+        .ok_or(Damage("a chunk that is too short"))?;
+    let payload = codec::unseal(head, &chunk.slice(CHUNK_HEAD_BYTES..))?;
+    let [kind, number @ ..] = *head;
+    Ok((kind, u64::from_le_bytes(number), payload))
+}

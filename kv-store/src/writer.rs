@@ -1,0 +1,307 @@
+//! The thread that brings queued items into the engine. It is the only one that writes there.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    ops::Bound,
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use kv_core::Revision;
+
+use crate::{
+    block::{Block, Builder},
+    codec::{Damage, Key},
+    engine::{Batch, Engine, EngineError},
+    error::Fault,
+    meta::Meta,
+    queue::{Change, Item, Queue},
+};
+
+/// How often a full disk is tried again.
+const SPACE_RETRY: Duration = Duration::from_millis(250);
+
+pub(crate) struct Writer {
+    queue: Arc<Queue>,
+    engine: Arc<dyn Engine>,
+    /// As it is in the engine.
+    meta: Meta,
+}
+
+impl Writer {
+    /// Starts the thread. It ends when the queue is closed, or with the first failure other than a full disk.
+    pub(crate) fn start(
+        queue: Arc<Queue>,
+        engine: Arc<dyn Engine>,
+        meta: Meta,
+    ) -> io::Result<JoinHandle<()>> {
+        let writer = Writer { queue, engine, meta };
+        thread::Builder::new()
+            .name("store-writer".into())
+            .spawn(move || writer.run())
+    }
+
+    fn run(mut self) {
+        // Whoever waits for this thread must hear of its end, even if an assertion ends it.
+        let last_word = LastWord(self.queue.clone());
+        while let Some(items) = self.queue.next_batch() {
+            match self.write(&items) {
+                Ok(true) => self.queue.batch_written(items.len()),
+                Ok(false) => break,
+                Err(fault) => {
+                    tracing::error!("the store takes no more writes: {fault}");
+                    self.queue.fail(fault);
+                    break;
+                }
+            }
+        }
+        drop(last_word);
+    }
+
+    /// Writes the items in one batch; false if the queue was closed while the disk was full.
+    fn write(&mut self, items: &[Arc<Item>]) -> Result<bool, Fault> {
+        let mut meta = self.meta.clone();
+        let batch = self.prepare(items, &mut meta)?;
+        let mut warned = false;
+        loop {
+            match self.engine.batch(&batch) {
+                Ok(()) => break,
+                Err(error @ EngineError::NoSpace { .. }) => {
+                    if !warned {
+                        tracing::warn!("the store waits: {error}");
+                        warned = true;
+                    }
+                    if !self.queue.wait_for_space(error.into(), SPACE_RETRY) {
+                        return Ok(false);
+                    }
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.meta = meta;
+        Ok(true)
+    }
+
+    fn prepare(&self, items: &[Arc<Item>], meta: &mut Meta) -> Result<Batch, Fault> {
+        let mut batch = Batch::default();
+        let mut builder = Builder::default();
+        for item in items {
+            for (at, record) in item.records.iter() {
+                meta.tally.add(*at);
+                if let Some((key, value)) = builder.push(*at, record) {
+                    batch.put(key, value);
+                }
+            }
+            match &item.change {
+                Change::Applied {
+                    point,
+                    revision,
+                    compacted,
+                } => {
+                    meta.applied = Some(point.clone());
+                    meta.revision = *revision;
+                    meta.compacted = *compacted;
+                }
+                Change::Swept { dropped, through } => {
+                    remove(&*self.engine, dropped, meta, &mut batch)?;
+                    meta.swept = through.unwrap_or(meta.swept);
+                }
+            }
+        }
+        if let Some((key, value)) = builder.finish() {
+            batch.put(key, value);
+        }
+        batch.put(Key::Meta.to_bytes(), meta.encode());
+        Ok(batch)
+    }
+}
+
+/// Takes records out of their blocks.
+fn remove(
+    engine: &dyn Engine,
+    dropped: &[Revision],
+    meta: &mut Meta,
+    batch: &mut Batch,
+) -> Result<(), Fault> {
+    let mut blocks: BTreeMap<Key, (Block, Vec<Revision>)> = BTreeMap::new();
+    for &at in dropped {
+        // The last block seen at or before the revision is the right one if it has the record.
+        let seen = blocks.range_mut(..=Key::Block(at)).next_back();
+        if let Some((_, (block, gone))) = seen
+            && block.find(at)?.is_some()
+        {
+            gone.push(at);
+            continue;
+        }
+        let block = find_block(engine, at)?.ok_or(Damage("a record to be removed is missing"))?;
+        if block.find(at)?.is_none() {
+            return Err(Damage("a record to be removed is missing").into());
+        }
+        blocks.insert(block.key(), (block, vec![at]));
+    }
+    for (key, (block, mut gone)) in blocks {
+        gone.sort_unstable();
+        let rest = block.without(|at| gone.binary_search(&at).is_ok())?;
+        gone.iter().for_each(|&at| meta.tally.remove(at));
+        match rest {
+            Some(value) => batch.put(key.to_bytes(), value),
+            None => batch.delete(key.to_bytes()),
+        }
+    }
+    Ok(())
+}
+
+/// The block in which the record of a revision is, if there is one.
+pub(crate) fn find_block(engine: &dyn Engine, at: Revision) -> Result<Option<Block>, Fault> {
+    let (from, to) = (Key::FIRST_BLOCK.to_bytes(), Key::Block(at).to_bytes());
+    match engine.last((Bound::Included(&from), Bound::Included(&to)))? {
+        Some((key, value)) => Ok(Some(Block::decode(&key, &value)?)),
+        None => Ok(None),
+    }
+}
+
+struct LastWord(Arc<Queue>);
+
+impl Drop for LastWord {
+    fn drop(&mut self) {
+        self.0.fail(Fault::Engine(EngineError::Stopped(
+            "the writing thread has ended".into(),
+        )));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use bytes::Bytes;
+    use kv_core::{KeyValue, Record};
+
+    use super::*;
+    use crate::{
+        AppliedPoint,
+        engine::{KeyRange, MemEngine, Scan},
+    };
+
+    /// An engine whose disk can be full, or break.
+    #[derive(Default)]
+    struct Moody {
+        inner: MemEngine,
+        full: AtomicBool,
+        broken: AtomicBool,
+    }
+
+    impl Engine for Moody {
+        fn get(&self, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
+            self.inner.get(key)
+        }
+        fn scan(&self, range: KeyRange<'_>) -> Scan<'_> {
+            self.inner.scan(range)
+        }
+        fn last(&self, range: KeyRange<'_>) -> Result<Option<(Bytes, Bytes)>, EngineError> {
+            self.inner.last(range)
+        }
+        fn batch(&self, batch: &Batch) -> Result<(), EngineError> {
+            if self.broken.load(Ordering::SeqCst) {
+                return Err(EngineError::Io("broken".into()));
+            }
+            if self.full.load(Ordering::SeqCst) {
+                return Err(EngineError::NoSpace {
+                    free_bytes: 1,
+                    needed_bytes: 2,
+                });
+            }
+            self.inner.batch(batch)
+        }
+        fn sync(&self) -> Result<(), EngineError> {
+            Ok(())
+        }
+        fn size_bytes(&self) -> Result<u64, EngineError> {
+            Ok(0)
+        }
+    }
+
+    fn item(main: i64) -> Item {
+        let kv = KeyValue {
+            key: "k".into(),
+            mod_revision: main,
+            ..KeyValue::default()
+        };
+        let point = AppliedPoint {
+            index: main.cast_unsigned(),
+            raft: Bytes::new(),
+        };
+        let change = Change::Applied {
+            point,
+            revision: main,
+            compacted: -1,
+        };
+        Item::new(vec![(Revision { main, sub: 0 }, Record::Put(kv))], change)
+    }
+
+    fn start(engine: &Arc<Moody>) -> (Arc<Queue>, JoinHandle<()>) {
+        let queue = Arc::new(Queue::default());
+        let thread = Writer::start(queue.clone(), engine.clone(), Meta::empty(None)).expect("starts");
+        (queue, thread)
+    }
+
+    #[test]
+    fn writes_go_on_by_themselves_when_there_is_room_again() {
+        let engine = Arc::new(Moody::default());
+        engine.full.store(true, Ordering::SeqCst);
+        let (queue, thread) = start(&engine);
+        queue.push(item(2));
+        assert!(matches!(queue.wait_written(1), Err(Fault::NoSpace { .. })));
+        queue.push(item(3));
+        assert!(
+            queue.find(Revision { main: 2, sub: 0 }).is_some(),
+            "still to be read"
+        );
+        engine.full.store(false, Ordering::SeqCst);
+        // Refused as long as the writer has not tried again.
+        while queue.wait_written(2).is_err() {
+            thread::yield_now();
+        }
+        assert!(queue.trouble().is_none());
+        assert!(
+            queue.find(Revision { main: 2, sub: 0 }).is_none(),
+            "in the engine now"
+        );
+        assert!(
+            find_block(&*engine, Revision { main: 3, sub: 0 })
+                .expect("reads")
+                .is_some()
+        );
+        queue.close(false);
+        thread.join().expect("ends");
+    }
+
+    #[test]
+    fn a_broken_engine_ends_it_and_everybody_hears() {
+        let engine = Arc::new(Moody::default());
+        engine.broken.store(true, Ordering::SeqCst);
+        let (queue, thread) = start(&engine);
+        queue.push(item(2));
+        assert!(matches!(queue.wait_written(1), Err(Fault::Engine(_))));
+        assert!(matches!(queue.admit(), Err(Fault::Engine(_))));
+        thread.join().expect("ends");
+        let reason = queue.trouble().expect("failed").to_string();
+        assert!(reason.contains("broken"), "the first reason is kept: {reason}");
+    }
+
+    #[test]
+    fn what_is_queued_is_written_before_it_closes_unless_discarded() {
+        for discard in [false, true] {
+            let engine = Arc::new(Moody::default());
+            engine.full.store(discard, Ordering::SeqCst);
+            let (queue, thread) = start(&engine);
+            queue.push(item(2));
+            queue.close(discard);
+            thread.join().expect("ends");
+            let meta = engine.get(&Key::Meta.to_bytes()).expect("reads");
+            assert_eq!(meta.is_none(), discard);
+        }
+    }
+}

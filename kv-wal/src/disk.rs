@@ -1,0 +1,81 @@
+//! The seam to the disk: what the log needs of a directory and its files, and nothing else.
+//!
+//! Two implementations: [`RealDisk`](crate::RealDisk) and [`SimDisk`](crate::sim::SimDisk). What is promised
+//! after a crash is what POSIX and Linux promise: data counts after `sync_data` of its file, a name after
+//! `sync_dir` of the directory, and nothing else does.
+
+use std::io;
+use std::sync::Arc;
+
+/// A directory that belongs to one log.
+pub trait Disk: Send + Sync + 'static {
+    /// Names of all files in it, in any order.
+    ///
+    /// # Errors
+    /// Whatever the disk says.
+    fn list(&self) -> io::Result<Vec<String>>;
+
+    /// Makes an empty file.
+    ///
+    /// # Errors
+    /// `AlreadyExists`, or whatever the disk says.
+    fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>>;
+
+    /// Opens a file for reading and writing.
+    ///
+    /// # Errors
+    /// `NotFound`, or whatever the disk says.
+    fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>>;
+
+    /// Gives a file another name; a file of that name is replaced.
+    ///
+    /// # Errors
+    /// `NotFound`, or whatever the disk says.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+
+    /// Removes a file. Handles that are open stay readable.
+    ///
+    /// # Errors
+    /// `NotFound`, or whatever the disk says.
+    fn remove(&self, name: &str) -> io::Result<()>;
+
+    /// Makes all creations, renames and removals durable.
+    ///
+    /// # Errors
+    /// Whatever the disk says; the directory is not to be trusted then.
+    fn sync_dir(&self) -> io::Result<()>;
+}
+
+/// An open file, shared between the writer and readers.
+pub trait DiskFile: Send + Sync + 'static {
+    /// Size in bytes.
+    ///
+    /// # Errors
+    /// Whatever the disk says.
+    fn size(&self) -> io::Result<u64>;
+
+    /// Fills `buffer` from `offset`.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` past the end, or whatever the disk says.
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
+
+    /// Writes all of `data` at `offset`. After an error any part of it may have been written.
+    ///
+    /// # Errors
+    /// `StorageFull`, or whatever the disk says.
+    fn write_all_at(&self, data: &[u8], offset: u64) -> io::Result<()>;
+
+    /// Makes the file `size` bytes long, zeros where nothing was written, and reserves the room where the
+    /// file system can.
+    ///
+    /// # Errors
+    /// `StorageFull`, or whatever the disk says.
+    fn allocate(&self, size: u64) -> io::Result<()>;
+
+    /// Makes data and size durable.
+    ///
+    /// # Errors
+    /// Whatever the disk says; what was written since the last sync is not to be trusted then.
+    fn sync_data(&self) -> io::Result<()>;
+}

@@ -1,0 +1,469 @@
+//! The only one who writes: takes a batch, puts it on disk, syncs, and then tells everybody who waited.
+//!
+//! Persist, then say so: no callback is called before the sync that covers its records has returned.
+//! Written as steps that can be repeated: on a full disk the batch stays where it is, and the next step goes
+//! on with the same bytes at the same place. Any other error ends the log's life.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::disk::{Disk, DiskFile};
+use crate::error::{Failure, WriteError};
+use crate::format::{
+    HEADER_BLOCK_BYTES, Kind, LogState, SegmentHeader, Slot, encode, encode_position, encoded_bytes,
+    entry_payload_bytes, segment_seed,
+};
+use crate::options::{Options, SyncObserver};
+use crate::recovery::{End, Segment, remove_purged};
+use crate::segment::{activate, make_spare};
+use crate::state::Batch;
+use crate::types::{Location, Position, Record};
+use crate::wal::Shared;
+
+/// Encoded bytes that are written in one go; a batch may take several writes before its sync.
+const WRITE_BYTES: usize = 4 << 20;
+/// How often a stall on a full disk is written to the program's log.
+const STALL_WARNING_EVERY: Duration = Duration::from_secs(10);
+
+/// What one step of the writer came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Driven {
+    /// Nothing waited.
+    Idle,
+    /// A batch became durable and its callbacks were called.
+    Worked,
+    /// The disk is full; the batch is kept and tried again by the next step.
+    Full,
+    /// The log has failed; whoever waited was told.
+    Failed,
+}
+
+/// The writer's own view of the log: what is on disk, and what of it is durable.
+pub(crate) struct Writer {
+    disk: Arc<dyn Disk>,
+    segment_bytes: u32,
+    batch_bytes: usize,
+    log_id: u64,
+    full_retry: Duration,
+    on_sync: Option<SyncObserver>,
+    /// The last one is written to.
+    segments: VecDeque<Segment>,
+    end: End,
+    /// As of the last record encoded.
+    state: LogState,
+    spare: Option<Arc<dyn DiskFile>>,
+    spare_retry_at: Option<Instant>,
+    /// Encoded records that belong at `end.written`.
+    buffer: Vec<u8>,
+    batch: Option<Progress>,
+    syncs: u64,
+    last_sync: Duration,
+    stall_warned_at: Option<Instant>,
+}
+
+/// How far a batch has come.
+struct Progress {
+    batch: Batch,
+    /// Records already encoded.
+    encoded: usize,
+    /// Index, ticket and place of the entries among them.
+    placed: Vec<(u64, u64, Location)>,
+    purged: bool,
+}
+
+impl Writer {
+    /// Goes on where recovery ended.
+    pub(crate) fn new(
+        disk: Arc<dyn Disk>,
+        options: &Options,
+        segments: VecDeque<Segment>,
+        end: End,
+        state: LogState,
+    ) -> Writer {
+        assert!(!segments.is_empty(), "recovery makes a segment if there is none");
+        Writer {
+            disk,
+            segment_bytes: options.segment_size(),
+            batch_bytes: options.batch_bytes,
+            log_id: options.log_id,
+            full_retry: options.full_retry,
+            on_sync: options.on_sync.clone(),
+            segments,
+            end,
+            state,
+            spare: None,
+            spare_retry_at: None,
+            buffer: Vec::new(),
+            batch: None,
+            syncs: 0,
+            last_sync: Duration::ZERO,
+            stall_warned_at: None,
+        }
+    }
+
+    fn active(&self) -> &Segment {
+        &self.segments[self.segments.len() - 1]
+    }
+
+    /// Writes one batch if there is one. `all`: also a committed mark that nobody waits for.
+    pub(crate) fn step(&mut self, shared: &Shared, all: bool) -> Driven {
+        if shared.state.lock().failure().is_some() {
+            return self.abandon(shared);
+        }
+        let Some(mut progress) = self.batch.take().or_else(|| self.take(shared, all)) else {
+            return Driven::Idle;
+        };
+        match self.write(&mut progress) {
+            Ok(()) => self.finish(shared, progress),
+            Err(WriteError::Full(error)) => {
+                self.batch = Some(progress);
+                self.note_stall(shared, &error);
+                Driven::Full
+            }
+            Err(WriteError::Fatal(error)) => {
+                self.batch = Some(progress);
+                self.fail(shared, &error)
+            }
+        }
+    }
+
+    fn take(&self, shared: &Shared, all: bool) -> Option<Progress> {
+        let batch = shared.state.lock().take_batch(self.batch_bytes, all)?;
+        Some(Progress {
+            batch,
+            encoded: 0,
+            placed: Vec::new(),
+            purged: false,
+        })
+    }
+
+    /// Puts the whole batch on disk and syncs it. After `Full` it can be called again.
+    fn write(&mut self, progress: &mut Progress) -> Result<(), WriteError> {
+        while let Some(record) = progress.batch.records.get(progress.encoded) {
+            let needed = self.buffer.len() as u32 + record_bytes(record);
+            if needed > self.active().bytes - self.end.written {
+                self.flush()?;
+                self.roll()?;
+            }
+            let location = self.encode(record);
+            match record {
+                Record::Entry { ticket, entry } => {
+                    progress.placed.push((entry.position.index, *ticket, location));
+                }
+                Record::Purge(_) => progress.purged = true,
+                _ => {}
+            }
+            progress.encoded += 1;
+            if self.buffer.len() >= WRITE_BYTES {
+                self.flush()?;
+            }
+        }
+        self.flush()?;
+        if progress.encoded > 0 {
+            self.sync()?;
+        }
+        Ok(())
+    }
+
+    /// Adds a record to the buffer and to the writer's view of the log.
+    fn encode(&mut self, record: &Record) -> Location {
+        let segment = self.active().number;
+        let offset = self.end.written + self.buffer.len() as u32;
+        let slot = Slot {
+            seed: segment_seed(self.log_id, segment),
+            offset,
+            durable: self.end.durable,
+            sequence: self.state.next_sequence,
+        };
+        let mut payload_bytes = 0;
+        let buffer = &mut self.buffer;
+        match record {
+            Record::Entry { entry, .. } => {
+                encode(
+                    buffer,
+                    slot,
+                    Kind::Entry,
+                    &[&encode_position(entry.position), &entry.payload],
+                );
+                payload_bytes = entry.payload.len() as u32;
+                self.state.last = Some(entry.position);
+                let active = self.segments.len() - 1;
+                let max_index = &mut self.segments[active].max_index;
+                *max_index = (*max_index).max(Some(entry.position.index));
+            }
+            Record::Vote(vote) => {
+                encode(buffer, slot, Kind::Vote, &[vote]);
+                self.state.vote = Some(vote.clone());
+            }
+            Record::Committed(committed) => {
+                encode(buffer, slot, Kind::Committed, &[committed]);
+                self.state.committed = Some(committed.clone());
+            }
+            Record::Truncate(last) => {
+                let payload = last.map(encode_position);
+                encode(
+                    buffer,
+                    slot,
+                    Kind::Truncate,
+                    &[payload.as_ref().map_or(&[], |bytes| &bytes[..])],
+                );
+                self.state.last = *last;
+            }
+            Record::Purge(upto) => {
+                encode(buffer, slot, Kind::Purge, &[&encode_position(*upto)]);
+                self.note_purge(*upto);
+            }
+        }
+        self.state.next_sequence += 1;
+        self.end.marked = false;
+        Location {
+            segment,
+            offset,
+            payload_bytes,
+        }
+    }
+
+    fn note_purge(&mut self, upto: Position) {
+        self.state.purged = Some(upto);
+        if self.state.last.is_none_or(|last| last.index <= upto.index) {
+            self.state.last = Some(upto);
+        }
+    }
+
+    /// Writes the buffer. After an error it is still there, to be written to the same place.
+    fn flush(&mut self) -> Result<(), WriteError> {
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        let offset = u64::from(self.end.written);
+        self.active()
+            .file
+            .write_all_at(&self.buffer, offset)
+            .map_err(WriteError::of_write)?;
+        self.end.written += self.buffer.len() as u32;
+        self.buffer.clear();
+        self.buffer.shrink_to(WRITE_BYTES);
+        Ok(())
+    }
+
+    fn sync(&mut self) -> Result<(), WriteError> {
+        assert!(self.buffer.is_empty(), "a sync covers everything encoded");
+        if self.end.durable == self.end.written {
+            return Ok(());
+        }
+        let started = Instant::now();
+        self.active().file.sync_data().map_err(WriteError::of_sync)?;
+        self.last_sync = started.elapsed();
+        self.syncs += 1;
+        self.end.durable = self.end.written;
+        if let Some(observe) = &self.on_sync {
+            observe(self.last_sync);
+        }
+        Ok(())
+    }
+
+    /// Ends the active segment and starts the next one.
+    fn roll(&mut self) -> Result<(), WriteError> {
+        self.sync()?;
+        let spare = match &self.spare {
+            Some(spare) => Arc::clone(spare),
+            None => make_spare(self.disk.as_ref(), self.segment_bytes)?,
+        };
+        self.spare = Some(Arc::clone(&spare));
+        let number = self.active().number.checked_add(1);
+        let header = SegmentHeader {
+            log_id: self.log_id,
+            segment: number
+                .ok_or_else(|| WriteError::Fatal(std::io::Error::other("out of segment numbers")))?,
+            segment_bytes: self.segment_bytes,
+            previous_end: self.end.written,
+            state: self.state.clone(),
+        };
+        activate(self.disk.as_ref(), spare.as_ref(), &header)?;
+        self.spare = None;
+        let segment = Segment {
+            number: header.segment,
+            file: spare,
+            bytes: self.segment_bytes,
+            max_index: None,
+        };
+        self.segments.push_back(segment);
+        self.end = End {
+            written: HEADER_BLOCK_BYTES,
+            durable: HEADER_BLOCK_BYTES,
+            marked: false,
+        };
+        Ok(())
+    }
+
+    /// The batch is durable: says so, in order, and then does what nobody waits for.
+    fn finish(&mut self, shared: &Shared, progress: Progress) -> Driven {
+        self.stall_warned_at = None;
+        {
+            let mut state = shared.state.lock();
+            for segment in &self.segments {
+                state
+                    .files
+                    .entry(segment.number)
+                    .or_insert_with(|| Arc::clone(&segment.file));
+            }
+            state.settle(&progress.placed, progress.batch.bytes);
+            state.stalled_since = None;
+            state.counters.batches += 1;
+            state.counters.appended_entries += progress.placed.len() as u64;
+            self.publish(&mut state.counters);
+        }
+        for done in progress.batch.dones {
+            done(Ok(()));
+        }
+        match self.tidy(shared, progress.purged) {
+            Ok(()) => Driven::Worked,
+            Err(error) => self.fail(shared, &error),
+        }
+    }
+
+    /// After a batch: delete what was purged, allocate ahead, leave a durable mark.
+    fn tidy(&mut self, shared: &Shared, purged: bool) -> std::io::Result<()> {
+        if purged {
+            let upto = self.state.purged.map(|position| position.index);
+            let removed = remove_purged(self.disk.as_ref(), &mut self.segments, upto)?;
+            let mut state = shared.state.lock();
+            for number in removed {
+                state.files.remove(&number);
+            }
+            self.publish(&mut state.counters);
+        }
+        self.allocate_ahead(shared)?;
+        if shared.state.lock().has_work() {
+            return Ok(());
+        }
+        self.mark()
+    }
+
+    fn publish(&self, counters: &mut crate::state::Counters) {
+        counters.segments = self.segments.len();
+        counters.disk_bytes = self.segments.iter().map(|segment| u64::from(segment.bytes)).sum();
+        counters.syncs = self.syncs;
+        counters.last_sync = self.last_sync;
+    }
+
+    /// Allocates the next segment once the active one is half full, so that a full disk is met here and
+    /// not in the middle of a batch.
+    fn allocate_ahead(&mut self, shared: &Shared) -> std::io::Result<()> {
+        let early = self.end.written < self.active().bytes / 2;
+        if !early && self.spare.is_none() {
+            if self.spare_retry_at.is_some_and(|at| Instant::now() < at) {
+                return Ok(());
+            }
+            match make_spare(self.disk.as_ref(), self.segment_bytes) {
+                Ok(spare) => self.spare = Some(spare),
+                Err(WriteError::Full(error)) => {
+                    self.spare_retry_at = Some(Instant::now() + self.full_retry);
+                    shared.state.lock().counters.no_room_ahead = true;
+                    tracing::warn!(%error, "no room for the next segment of the log");
+                    return Ok(());
+                }
+                Err(WriteError::Fatal(error)) => return Err(error),
+            }
+        }
+        self.spare_retry_at = None;
+        shared.state.lock().counters.no_room_ahead = false;
+        Ok(())
+    }
+
+    /// Leaves a record behind the last batch that says it is durable. Not synced: it costs nothing, and a
+    /// crash that loses it loses only the proof.
+    pub(crate) fn mark(&mut self) -> std::io::Result<()> {
+        let room = self.active().bytes - self.end.written;
+        let nothing_to_prove = self.end.marked || self.end.written == HEADER_BLOCK_BYTES;
+        if nothing_to_prove || self.end.durable < self.end.written || room < encoded_bytes(0) {
+            return Ok(());
+        }
+        let slot = Slot {
+            seed: segment_seed(self.log_id, self.active().number),
+            offset: self.end.written,
+            durable: self.end.durable,
+            sequence: self.state.next_sequence,
+        };
+        let mut record = Vec::with_capacity(encoded_bytes(0) as usize);
+        encode(&mut record, slot, Kind::Durable, &[]);
+        match self
+            .active()
+            .file
+            .write_all_at(&record, u64::from(self.end.written))
+            .map_err(WriteError::of_write)
+        {
+            Ok(()) => {
+                self.end.written += record.len() as u32;
+                self.end.marked = true;
+                self.state.next_sequence += 1;
+                Ok(())
+            }
+            // The next record is no shorter and overwrites whatever got there.
+            Err(WriteError::Full(_)) => Ok(()),
+            Err(WriteError::Fatal(error)) => Err(error),
+        }
+    }
+
+    /// The last act: a mark that is synced.
+    pub(crate) fn seal(&mut self) -> std::io::Result<()> {
+        self.mark()?;
+        self.sync().map_err(|error| match error {
+            WriteError::Full(error) | WriteError::Fatal(error) => error,
+        })
+    }
+
+    fn note_stall(&mut self, shared: &Shared, error: &std::io::Error) {
+        let now = Instant::now();
+        {
+            let mut state = shared.state.lock();
+            state.stalled_since.get_or_insert(now);
+            state.counters.no_room_ahead = true;
+        }
+        if self
+            .stall_warned_at
+            .is_none_or(|at| now - at >= STALL_WARNING_EVERY)
+        {
+            self.stall_warned_at = Some(now);
+            tracing::warn!(%error, "the disk is full: the log waits for room, nothing is acknowledged");
+        }
+    }
+
+    /// The end of the log: nothing is retried, everybody is told.
+    pub(crate) fn fail(&mut self, shared: &Shared, error: &std::io::Error) -> Driven {
+        tracing::error!(%error, "the log failed and takes no more writes");
+        shared.state.lock().fail(Failure::new(error));
+        self.abandon(shared)
+    }
+
+    /// Tells everybody who waits that the log has failed, oldest first.
+    pub(crate) fn abandon(&mut self, shared: &Shared) -> Driven {
+        let batch = self
+            .batch
+            .take()
+            .map(|progress| progress.batch)
+            .unwrap_or_default();
+        let mut dones = batch.dones;
+        let failure = {
+            let mut state = shared.state.lock();
+            state.settle(&[], batch.bytes);
+            dones.extend(state.abandon());
+            state.failure().cloned()
+        };
+        let failure = failure.unwrap_or_else(|| Failure::text(std::io::ErrorKind::NotConnected, "closed"));
+        for done in dones {
+            done(Err(failure.to_io()));
+        }
+        Driven::Failed
+    }
+}
+
+fn record_bytes(record: &Record) -> u32 {
+    encoded_bytes(match record {
+        Record::Entry { entry, .. } => entry_payload_bytes(entry.payload.len()),
+        Record::Vote(bytes) | Record::Committed(bytes) => bytes.len() as u32,
+        Record::Truncate(last) => last.map_or(0, |_| 16),
+        Record::Purge(_) => 16,
+    })
+}

@@ -1,0 +1,142 @@
+//! The command line of `quorate`: its own subcommands, and every command of the client beside them.
+//!
+//! The client's commands keep their own parser with its own global options: `quorate get k` is `kv-client get k`.
+//! Which parser a command line goes to is decided by its first word.
+
+use std::ffi::OsString;
+
+use clap::{Command, CommandFactory, Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use crate::{demo, health};
+
+/// Place in the list of commands from which the client's stand, after all of ours.
+const CLIENT_COMMANDS_FROM: usize = 100;
+
+/// Replicated, strongly consistent key-value store that any etcd v3 client can use.
+#[derive(Debug, Parser)]
+#[command(name = "quorate", version, arg_required_else_help = true)]
+struct Own {
+    #[command(subcommand)]
+    command: OwnCommand,
+}
+
+/// What is not a command of the client.
+#[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant)] // One value, made once and taken apart at once: its size does not matter.
+pub(crate) enum OwnCommand {
+    /// Start nodes, a balancer and two web apps on this machine
+    Demo(demo::Args),
+    /// Run a storage node
+    Node(kv_node::cli::Args),
+    /// Run the load balancer
+    Balancer(Server<loadbalancer::cli::Args>),
+    /// Run the web app
+    Web(Server<webapp::cli::Args>),
+    /// Ask a server whether it is healthy
+    Health(health::Args),
+    /// Print a completion script for a shell
+    Completion {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// The arguments of a server that leaves logging to its binary, with the flag for it.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Server<A: clap::Args> {
+    /// The server's own.
+    #[command(flatten)]
+    pub(crate) args: A,
+    /// What to log, to stderr: error, warn, info, debug, trace, or a filter such as webapp=debug,info
+    #[arg(long, env = "QUORATE_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
+    pub(crate) log_level: EnvFilter,
+}
+
+/// A command line that was understood.
+pub(crate) enum Invocation {
+    /// One of our own.
+    Own(Box<OwnCommand>),
+    /// One of the client's.
+    Client(kv_client::cli::Args),
+}
+
+/// Parses this process's arguments; help and errors are printed here and end the process.
+pub(crate) fn parse() -> Invocation {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    if is_own(arguments.get(1)) {
+        return Invocation::Own(Box::new(parse_own(&arguments)));
+    }
+    let client = kv_client::cli::Args::command()
+        .name("quorate")
+        .bin_name("quorate");
+    let parsed = client
+        .try_get_matches_from(&arguments)
+        .and_then(|matches| <kv_client::cli::Args as clap::FromArgMatches>::from_arg_matches(&matches));
+    match parsed {
+        Ok(args) => Invocation::Client(args),
+        // A word that nobody knows is looked for in both lists, so that the hint names the nearest of all.
+        Err(error) if error.kind() == clap::error::ErrorKind::InvalidSubcommand => {
+            match whole().try_get_matches_from(&arguments) {
+                Ok(_) => error.exit(),
+                Err(better) => better.exit(),
+            }
+        }
+        Err(error) => error.exit(),
+    }
+}
+
+/// Whether a command line that starts with this word is ours: a subcommand, or a question about the whole.
+fn is_own(word: Option<&OsString>) -> bool {
+    let Some(word) = word.and_then(|word| word.to_str()) else {
+        return true;
+    };
+    matches!(word, "help" | "--help" | "-h" | "--version" | "-V")
+        || Own::command().find_subcommand(word).is_some()
+}
+
+fn parse_own(arguments: &[OsString]) -> OwnCommand {
+    // The whole command answers help, so that the client's commands are in it; parsing takes only ours.
+    let matches = match whole().try_get_matches_from(arguments) {
+        Ok(matches) => matches,
+        Err(error) => error.exit(),
+    };
+    match <Own as clap::FromArgMatches>::from_arg_matches(&matches) {
+        Ok(own) => own.command,
+        Err(error) => error.exit(),
+    }
+}
+
+/// Our command with the client's commands in it, each with the client's global options as its own.
+pub(crate) fn whole() -> Command {
+    let client = kv_client::cli::Args::command();
+    let mut whole = Own::command();
+    for command in client.get_subcommands() {
+        if whole.find_subcommand(command.get_name()).is_none() && command.get_name() != "help" {
+            let globals = client
+                .get_arguments()
+                .filter(|argument| argument.is_global_set())
+                .cloned();
+            whole = whole.subcommand(command.clone().args(globals).display_order(CLIENT_COMMANDS_FROM));
+        }
+    }
+    whole
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_whole_command_is_well_formed() {
+        whole().debug_assert();
+    }
+
+    #[test]
+    fn the_first_word_decides_whose_command_line_it_is() {
+        let own = |word: &str| is_own(Some(&OsString::from(word)));
+        assert!(own("demo") && own("node") && own("--help") && own("completion"));
+        assert!(!own("get") && !own("--endpoints") && !own("nonsense"));
+        assert!(is_own(None), "no word at all: help");
+    }
+}

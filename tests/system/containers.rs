@@ -1,0 +1,326 @@
+//! The whole system in containers, from the files that a user has: Dockerfile and docker-compose.yml.
+//!
+//! Runs wherever docker answers. With CI=true it must run; elsewhere it says that it was skipped, and why. The binary in
+//! the image is the one under test, so that nothing is compiled twice; QUORATE_CONTAINER_BUILD=source compiles it in the
+//! builder stage instead, as `docker compose up --build` does.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use kv_client::{Client, Config};
+
+use crate::harness::{Browser, Outcome, StateHash, eventually, free_ports};
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+/// Longest wait for containers to be healthy, or for a name to be accepted.
+const WITHIN: Duration = Duration::from_secs(90);
+
+/// Runs a command and returns its standard output; panics with all that it said if it fails.
+fn run(command: &mut Command) -> String {
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = command.output().unwrap();
+    let (stdout, stderr) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
+    assert!(
+        status.success(),
+        "{command:?} ended with {status}:\n{stdout}\n{stderr}"
+    );
+    stdout.trim().to_owned()
+}
+
+fn docker(args: &[&str]) -> String {
+    run(Command::new("docker").args(args))
+}
+
+fn succeeds(program: &str, args: &[&str]) -> bool {
+    Command::new(program)
+        .args(args)
+        .output()
+        .is_ok_and(|output| output.status.success())
+}
+
+/// Why the test cannot run here.
+fn obstacle() -> Option<&'static str> {
+    if !succeeds("docker", &["version"]) {
+        return Some("docker does not answer");
+    }
+    match compose() {
+        None => Some("neither docker-compose nor docker compose is installed"),
+        Some(_) => None,
+    }
+}
+
+/// The installed Docker Compose, of whichever generation; QUORATE_COMPOSE names another one.
+fn compose() -> Option<Vec<String>> {
+    if let Ok(named) = std::env::var("QUORATE_COMPOSE") {
+        return Some(named.split_whitespace().map(str::to_owned).collect());
+    }
+    if succeeds("docker", &["compose", "version"]) {
+        return Some(vec!["docker".to_owned(), "compose".to_owned()]);
+    }
+    succeeds("docker-compose", &["version"]).then(|| vec!["docker-compose".to_owned()])
+}
+
+/// A project of its own name, image and ports; taken down with its volumes and image at the end, however that comes.
+struct Project {
+    name: String,
+    image: String,
+    compose: Vec<String>,
+    http_port: u16,
+}
+
+impl Project {
+    fn up(compose: Vec<String>) -> Project {
+        let name = format!("quorate-test-{}", std::process::id());
+        let image = format!("{name}:latest");
+        let project = Project {
+            name,
+            image,
+            compose,
+            http_port: free_ports(2),
+        };
+        build(&project.image);
+        project.compose(&["up", "-d", "--no-build"]);
+        project
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(&self.compose[0]);
+        command
+            .args(&self.compose[1..])
+            .args(["-p", &self.name])
+            .args(args)
+            .current_dir(ROOT)
+            .env("QUORATE_IMAGE", &self.image)
+            .env("QUORATE_HTTP_PORT", self.http_port.to_string())
+            .env("QUORATE_KV_PORT", (self.http_port + 1).to_string());
+        command
+    }
+
+    fn compose(&self, args: &[&str]) -> String {
+        run(&mut self.command(args))
+    }
+
+    /// Ids of a service's containers, running or not.
+    fn containers(&self, service: &str) -> Vec<String> {
+        self.compose(&["ps", "-q", service])
+            .lines()
+            .map(str::to_owned)
+            .collect()
+    }
+
+    /// Waits until a service has `count` containers and its own health check calls each of them healthy.
+    async fn healthy(&self, service: &str, count: usize) {
+        eventually(
+            &format!("{count} healthy containers of {service}"),
+            WITHIN,
+            || async {
+                let states: Vec<String> = self
+                    .containers(service)
+                    .iter()
+                    .map(|id| docker(&["inspect", "--format", "{{.State.Health.Status}}", id]))
+                    .collect();
+                match states.len() == count && states.iter().all(|state| state == "healthy") {
+                    true => Ok(()),
+                    false => Err(format!("{states:?}")),
+                }
+            },
+        )
+        .await;
+    }
+
+    /// Container id and client endpoint of every node; containers are reachable from their host.
+    fn nodes(&self) -> Vec<(String, String)> {
+        let address = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
+        let endpoint = |id: &String| format!("http://{}:2379", docker(&["inspect", "--format", address, id]));
+        self.containers("kv-node")
+            .into_iter()
+            .map(|id| (id.clone(), endpoint(&id)))
+            .collect()
+    }
+
+    async fn leader(&self) -> String {
+        let nodes = self.nodes();
+        let client = Client::new(Config::new(nodes.iter().map(|(_, endpoint)| endpoint.clone()))).unwrap();
+        eventually("a leader", WITHIN, || async {
+            for (id, endpoint) in &nodes {
+                if let Ok(status) = client.status(endpoint).await
+                    && status
+                        .header
+                        .is_some_and(|header| header.member_id == status.leader)
+                {
+                    return Ok(id.clone());
+                }
+            }
+            Err("no node leads".to_owned())
+        })
+        .await
+    }
+
+    /// The state of every node, once all of them are at one revision.
+    async fn hashes(&self) -> Vec<StateHash> {
+        let nodes = self.nodes();
+        let client = Client::new(Config::new(nodes.iter().map(|(_, endpoint)| endpoint.clone()))).unwrap();
+        eventually("all nodes at one revision", WITHIN, || async {
+            let mut hashes = Vec::new();
+            for (id, endpoint) in &nodes {
+                let answer = client
+                    .hash_kv(endpoint, 0)
+                    .await
+                    .map_err(|error| format!("{id}: {error}"))?;
+                hashes.push(StateHash {
+                    revision: answer.header.ok_or("no header")?.revision,
+                    hash: answer.hash,
+                });
+            }
+            match hashes.iter().all(|hash| hash.revision == hashes[0].revision) {
+                true => Ok(hashes),
+                false => Err(format!("{hashes:?}")),
+            }
+        })
+        .await
+    }
+}
+
+impl Drop for Project {
+    fn drop(&mut self) {
+        if std::thread::panicking()
+            && let Ok(logs) = self.command(&["logs", "--no-color", "--tail", "60"]).output()
+        {
+            eprintln!("{}", String::from_utf8_lossy(&logs.stdout));
+        }
+        let mut remove = Command::new("docker");
+        remove.args(["image", "rm", "-f", &self.image]);
+        let mut prune = Command::new("docker");
+        prune.args([
+            "image",
+            "prune",
+            "-f",
+            "--filter",
+            "label=quorate-builder=quorate",
+        ]);
+        for mut command in [
+            self.command(&["down", "-v", "--remove-orphans", "-t", "2"]),
+            remove,
+            prune,
+        ] {
+            // A test that fails must not hide its reason behind another panic.
+            if !command.output().is_ok_and(|output| output.status.success()) {
+                eprintln!("could not clean up: {command:?}");
+            }
+        }
+    }
+}
+
+/// Builds the image, from the sources or around the binary under test.
+fn build(image: &str) {
+    let source = std::env::var("QUORATE_CONTAINER_BUILD").is_ok_and(|how| how == "source");
+    step(
+        if source {
+            "base images, and the image from the sources"
+        } else {
+            "base image, and the image"
+        },
+        || {
+            run(
+                Command::new(Path::new(ROOT).join("scripts/base-images")).arg(if source {
+                    "both"
+                } else {
+                    "runtime"
+                }),
+            );
+            if source {
+                docker(&["build", "-q", "-t", image, ROOT]);
+                return;
+            }
+            let context = tempfile::tempdir().unwrap();
+            let place: PathBuf = context.path().join("quorate");
+            std::fs::copy(env!("CARGO_BIN_EXE_quorate"), &place).unwrap();
+            // Debug information is most of it, and nobody needs it in the image. Without strip it is only larger.
+            let _ = Command::new("strip").arg("--strip-debug").arg(&place).output();
+            std::fs::copy(
+                Path::new(ROOT).join("Dockerfile"),
+                context.path().join("Dockerfile"),
+            )
+            .unwrap();
+            let arguments = [
+                "--build-arg",
+                "BUILDER=debian:bookworm-slim",
+                "--build-arg",
+                "PREBUILT=quorate",
+            ];
+            run(Command::new("docker")
+                .args(["build", "-q", "-t", image])
+                .args(arguments)
+                .arg(context.path()));
+            docker(&["run", "--rm", image, "--version"]);
+        },
+    );
+}
+
+/// Runs one step and prints how long it took.
+fn step<T>(what: &str, action: impl FnOnce() -> T) -> T {
+    let started = Instant::now();
+    let result = action();
+    println!("{what}: {:.1} s", started.elapsed().as_secs_f64());
+    result
+}
+
+/// Registers as a person does who tries again until it works.
+async fn register_in_the_end(browser: &Browser, name: &str) {
+    let started = Instant::now();
+    let mut unsure = false;
+    eventually(&format!("registering {name}"), WITHIN, || {
+        let was_unsure = std::mem::replace(&mut unsure, true);
+        async move {
+            match browser.register(name).await {
+                Outcome::Registered => Ok(()),
+                Outcome::Taken if was_unsure => Ok(()),
+                Outcome::Taken => panic!("{name:?} is taken, and nobody took it"),
+                Outcome::TryAgain(problem) => Err(problem),
+            }
+        }
+    })
+    .await;
+    println!("registered {name} after {:.1} s", started.elapsed().as_secs_f64());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn containers_keep_names_through_kill_scale_and_restart() {
+    if let Some(reason) = obstacle() {
+        assert!(
+            std::env::var("CI").is_err(),
+            "the container test must run in CI, and cannot: {reason}"
+        );
+        eprintln!("SKIPPED: the container test, because {reason}");
+        return;
+    }
+    let project = Project::up(compose().expect("no obstacle was found"));
+    project.healthy("kv-node", 3).await;
+    project.healthy("loadbalancer", 1).await;
+    project.healthy("webapp", 2).await;
+    let browser = Browser::new(format!("http://127.0.0.1:{}", project.http_port));
+    register_in_the_end(&browser, "Ada").await;
+
+    let leader = project.leader().await;
+    docker(&["kill", &leader]);
+    register_in_the_end(&browser, "Grace").await;
+
+    project.compose(&["up", "-d", "--no-build", "--no-recreate", "--scale", "kv-node=5"]);
+    project.healthy("kv-node", 5).await;
+    register_in_the_end(&browser, "Barbara").await;
+
+    project.compose(&["restart", "-t", "20"]);
+    project.healthy("kv-node", 5).await;
+    let names = eventually("the names", WITHIN, || browser.names()).await;
+    assert_eq!(names, ["Barbara", "Grace", "Ada"], "newest first");
+    let hashes = project.hashes().await;
+    assert_eq!(hashes.len(), 5);
+    assert!(
+        hashes.iter().all(|hash| *hash == hashes[0]),
+        "the nodes differ: {hashes:?}"
+    );
+}
