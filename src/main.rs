@@ -40,7 +40,7 @@ async fn run(command: OwnCommand) -> anyhow::Result<ExitCode> {
     match command {
         OwnCommand::Demo(args) => return demo::run(args, shutdown).await,
         OwnCommand::Node(args) => {
-            log(args.log_level.parse().context("--log-level")?);
+            log(args.log_filter().parse().context("--log-level")?);
             kv_node::run(args, shutdown).await?;
         }
         OwnCommand::Balancer(Server { args, log_level }) => {

@@ -23,6 +23,11 @@ const BACKOFF_MAX: Duration = Duration::from_millis(200);
 /// The part of the request timeout after which a read that has no answer is tried elsewhere as well.
 const HEDGE_AFTER_PART: u32 = 4;
 
+/// A call makes no further attempt when less than this is left, or this part of the request timeout: an attempt
+/// cut off by the deadline would turn "certainly not executed" into "unknown".
+const LAST_ATTEMPT: Duration = Duration::from_millis(500);
+const LAST_ATTEMPT_PART: u32 = 5;
+
 /// The time limits of one call.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
@@ -62,7 +67,7 @@ where
             }
         }
         let pause = record.next_round();
-        if record.is_hopeless() || record.deadline <= Instant::now() + pause {
+        if record.is_hopeless() || record.is_too_late(pause) {
             return Err(record.into_error());
         }
         tokio::time::sleep(pause).await;
@@ -105,8 +110,9 @@ where
                 record.add(index, failure);
                 next_launch = Instant::now();
                 if queue.is_empty() {
-                    next_launch += record.next_round();
-                    if running_on.is_empty() && record.is_hopeless() {
+                    let pause = record.next_round();
+                    next_launch += pause;
+                    if running_on.is_empty() && (record.is_hopeless() || record.is_too_late(pause)) {
                         return Err(record.into_error());
                     }
                     queue = pool.order();
@@ -274,6 +280,12 @@ impl Record {
             .all(|(_, failure)| matches!(failure.kind, Kind::Faulty | Kind::Unreachable));
         (nothing_listens && self.started.elapsed() >= self.limits.dial)
             || (only_faults && self.is_any(Kind::Faulty))
+    }
+
+    /// Whether another round after this pause has too little time for an answer.
+    fn is_too_late(&self, pause: Duration) -> bool {
+        let needed = LAST_ATTEMPT.min(self.limits.request / LAST_ATTEMPT_PART);
+        self.deadline <= Instant::now() + pause + needed
     }
 
     /// The error of a call that gives up. (A write with an unknown outcome never comes here.)

@@ -91,6 +91,16 @@ pub enum ClusterState {
 }
 
 impl Args {
+    /// `--log-level` as a filter of tracing. etcd's levels mean what they do there; openraft says a great
+    /// deal at `info`, so that level is for everything else.
+    pub fn log_filter(&self) -> String {
+        match self.log_level.as_str() {
+            "info" => "info,openraft=warn".to_owned(),
+            "dpanic" | "panic" | "fatal" => "error".to_owned(),
+            filter => filter.to_owned(),
+        }
+    }
+
     /// The configuration these arguments mean.
     ///
     /// # Errors

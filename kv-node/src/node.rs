@@ -254,7 +254,9 @@ impl Node {
         }
         // A leader knows only by their silence that the others are gone.
         let lease = Duration::from_millis(self.inner.lease_ms);
+        let alone = metrics.membership_config.membership().voter_ids().count() == 1;
         let deserted = metrics.state == ServerState::Leader
+            && !alone
             && metrics.last_quorum_acked.as_ref().is_none_or(|acked| acked.elapsed() > lease);
         Status {
             leader: metrics.current_leader.filter(|_| !deserted),

@@ -1,4 +1,4 @@
-//! Figures of the store on this machine: `cargo run --release -p kv-store --example store_bench [keys]`.
+//! Figures of the store on this machine: `cargo run --release -p kv-store --example store_bench [keys [value cache MB [sled cache MB]]]`.
 //!
 //! Puts of 256 B in batches of 64, random reads by two threads (from the caches, and after a restart),
 //! the same reads beside a writer, a compaction, a snapshot, and a restart with ten times as many keys.
@@ -20,7 +20,7 @@ use kv_store::{Options, Store};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const VALUE_BYTES: usize = 256;
-const BATCH: u64 = 64;
+const BATCH: usize = 64;
 const READERS: u64 = 2;
 const READS: u64 = 100_000;
 
@@ -78,8 +78,15 @@ fn bench(dir: &Path, keys: u64) -> Done {
 }
 
 fn open(dir: &Path) -> Result<Store, Box<dyn std::error::Error>> {
+    let mut options = Options::default();
+    if let Some(megabytes) = std::env::args().nth(2) {
+        options.cache_bytes = megabytes.parse::<u64>()? << 20;
+    }
+    if let Some(megabytes) = std::env::args().nth(3) {
+        options.sled.cache_bytes = megabytes.parse::<u64>()? << 20;
+    }
     let start = Instant::now();
-    let store = Store::open(dir, Options::default())?;
+    let store = Store::open(dir, options)?;
     println!(
         "open: {:?}, of it {:?} reading {} records",
         start.elapsed(),
@@ -93,44 +100,29 @@ fn key(number: u64) -> Bytes {
     Bytes::from(format!("key-{number:010}"))
 }
 
-fn put_all(store: &Store, numbers: std::ops::Range<u64>, batch: u64) -> Done {
+fn put_all(store: &Store, numbers: std::ops::Range<u64>, batch: usize) -> Done {
     let count = numbers.end - numbers.start;
     let start = Instant::now();
-    put_batches(store, numbers, batch, &mut || true)?;
+    let mut numbers = numbers;
+    while put_batch(store, numbers.by_ref().take(batch))? {}
     let seconds = start.elapsed().as_secs_f64();
     println!("puts, {batch} at a time: {:.0}/s", count as f64 / seconds);
     Ok(())
 }
 
-fn put_batches(
-    store: &Store,
-    modulus: u64,
-    numbers: std::ops::Range<u64>,
-    batch: u64,
-    go_on: &mut dyn FnMut() -> bool,
-) -> Done {
-    let mut index = store.applied().map_or(1, |point| point.index + 1);
-    let mut number = numbers.start;
-    while number < numbers.end && go_on() {
-        let last = (number + batch).min(numbers.end);
-        let entries = (number..last)
-            .map(|number| {
-                let number = number % modulus;
-                let value = Bytes::from(vec![b'a' + (number % 26) as u8; VALUE_BYTES]);
-                let put = Put {
-                    key: key(number),
-                    value,
-                    ..Put::default()
-                };
-                let at = index;
-                index += 1;
-                (at, Some(Command::Put(put)))
-            })
-            .collect();
-        store.apply(entries, Bytes::new())?;
-        number = last;
-    }
-    Ok(())
+/// False if there was nothing to put.
+fn put_batch(store: &Store, numbers: impl Iterator<Item = u64>) -> Result<bool, Box<dyn std::error::Error>> {
+    let first = store.applied().map_or(1, |point| point.index + 1);
+    let puts = numbers.map(|number| {
+        let value = Bytes::from(vec![b'a' + (number % 26) as u8; VALUE_BYTES]);
+        Some(Command::Put(Put {
+            key: key(number),
+            value,
+            ..Put::default()
+        }))
+    });
+    let outcomes = store.apply((first..).zip(puts).collect(), Bytes::new())?;
+    Ok(!outcomes.is_empty())
 }
 
 fn read(store: &Store, keys: u64, what: &str) {
@@ -178,7 +170,10 @@ fn read_beside_writer(store: &Store, keys: u64) -> Done {
         let writer = scope.spawn(|| {
             let before = store.applied().map_or(0, |point| point.index);
             let start = Instant::now();
-            put_batches(store, 0..u64::MAX, BATCH, &mut || !stop.load(Ordering::Relaxed)).expect("puts");
+            let mut numbers = (0..keys).cycle();
+            while !stop.load(Ordering::Relaxed) {
+                put_batch(store, numbers.by_ref().take(BATCH)).expect("puts");
+            }
             let count = store.applied().map_or(0, |point| point.index) - before;
             println!(
                 "puts beside the reads: {:.0}/s",

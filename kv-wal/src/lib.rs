@@ -34,7 +34,7 @@
 //! ```
 //!
 //! Modules, in the order of a write: `wal` (requests) → `state` (what callers see; the queue) → `writer`
-//! (batches) → `format` (bytes) and `segment` (files) → [`Disk`]. Back again: `recovery` → `scan` and
+//! (batches; `shared` has its thread) → `format` (bytes) and `segment` (files) → [`Disk`]. Back again: `recovery` → `scan` and
 //! `replay` → `index`; and `read`, from `cache` or disk.
 
 mod cache;
@@ -49,6 +49,7 @@ mod recovery;
 mod replay;
 mod scan;
 mod segment;
+mod shared;
 pub mod sim;
 mod state;
 mod types;

@@ -4,18 +4,18 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle, ThreadId};
-use std::time::Instant;
 
 use bytes::Bytes;
 use parking_lot::{Condvar, Mutex};
 
 use crate::cache::TailCache;
 use crate::disk::Disk;
-use crate::error::{Failure, OpenError};
+use crate::error::OpenError;
 use crate::index::{Misfit, Place};
 use crate::options::{Drive, MAX_STATE_BYTES, Options, Recovery, Stats};
 use crate::read::Plan;
 use crate::recovery::recover;
+use crate::shared::{Shared, spawn};
 use crate::state::State;
 use crate::types::{Done, Entry, Position, Record};
 use crate::writer::{Driven, Writer};
@@ -44,15 +44,6 @@ struct Inner {
     shared: Arc<Shared>,
     thread: Mutex<Option<JoinHandle<()>>>,
     thread_id: Option<ThreadId>,
-}
-
-/// What callers and the writer share.
-pub(crate) struct Shared {
-    pub(crate) state: Mutex<State>,
-    wake: Condvar,
-    /// Held by whoever drives.
-    writer: Mutex<Writer>,
-    options: Options,
 }
 
 impl Wal {
@@ -289,82 +280,6 @@ impl Drop for Inner {
     fn drop(&mut self) {
         self.close();
     }
-}
-
-impl Shared {
-    /// The thread of the log.
-    fn run(&self) {
-        let _alarm = Alarm(self);
-        loop {
-            let driven = self.writer.lock().step(self, false);
-            let mut state = self.state.lock();
-            match driven {
-                Driven::Worked => {}
-                Driven::Idle | Driven::Failed => {
-                    while !state.has_work() && !state.closing {
-                        self.wake.wait(&mut state);
-                    }
-                }
-                Driven::Full => {
-                    let until = Instant::now() + self.options.full_retry;
-                    while !state.closing && !self.wake.wait_until(&mut state, until).timed_out() {}
-                }
-            }
-            if state.closing {
-                break;
-            }
-        }
-        self.drain();
-    }
-
-    /// Writes everything that waits, for the last time.
-    fn drain(&self) {
-        let mut writer = self.writer.lock();
-        loop {
-            match writer.step(self, true) {
-                Driven::Worked => {}
-                Driven::Failed => return,
-                Driven::Full => {
-                    let text = "the log was closed while the disk was full";
-                    self.state
-                        .lock()
-                        .fail(Failure::text(io::ErrorKind::StorageFull, text));
-                    writer.abandon(self);
-                    return;
-                }
-                Driven::Idle => break,
-            }
-        }
-        if let Err(error) = writer.seal() {
-            writer.fail(self, &error);
-        }
-    }
-}
-
-/// Tells everybody when the writer's thread panics.
-struct Alarm<'a>(&'a Shared);
-
-impl Drop for Alarm<'_> {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            let failure = Failure::text(io::ErrorKind::Other, "the log's thread panicked");
-            let dones = {
-                let mut state = self.0.state.lock();
-                state.fail(failure.clone());
-                state.abandon()
-            };
-            for done in dones {
-                done(Err(failure.to_io()));
-            }
-        }
-    }
-}
-
-fn spawn(shared: &Arc<Shared>) -> io::Result<JoinHandle<()>> {
-    let shared = Arc::clone(shared);
-    thread::Builder::new()
-        .name("wal".to_string())
-        .spawn(move || shared.run())
 }
 
 /// Refuses entries that leave a gap or are too long, before anything is changed.

@@ -3,7 +3,6 @@
 
 mod support;
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use kv_wal::Wal;
@@ -13,7 +12,7 @@ use support::{Model, Run, driven};
 const SEGMENT_BYTES: u64 = 12 << 10;
 
 fn open(disk: &SimDisk) -> Wal {
-    Wal::open(Arc::new(disk.clone()), driven(SEGMENT_BYTES))
+    Wal::open(disk.mount(), driven(SEGMENT_BYTES))
         .expect("a torn log opens")
         .0
 }
@@ -21,7 +20,7 @@ fn open(disk: &SimDisk) -> Wal {
 /// Runs requests until the power fails at the given operation. `None`: it failed before the log was open.
 fn run_until(disk: &SimDisk, operation: u64, start: &Model, seed: u64, requests: usize) -> Option<Run> {
     disk.fail_at(operation, Fault::PowerOff);
-    let (wal, _) = Wal::open(Arc::new(disk.clone()), driven(SEGMENT_BYTES)).ok()?;
+    let (wal, _) = Wal::open(disk.mount(), driven(SEGMENT_BYTES)).ok()?;
     let mut run = Run::new(wal, start.clone(), seed);
     run.drive(requests);
     Some(run)
@@ -70,7 +69,7 @@ fn a_power_cut_at_any_operation_loses_nothing_acknowledged() {
                 let after = disk.fork();
                 after.crash(crash);
                 let again = after.fork();
-                let report = Wal::open(Arc::new(again), driven(SEGMENT_BYTES)).unwrap().1;
+                let report = Wal::open(again.mount(), driven(SEGMENT_BYTES)).unwrap().1;
                 torn += u64::from(report.torn.is_some());
                 let found = recover(&after.fork(), run.as_ref(), &Model::default());
                 cuts += 1;

@@ -4,7 +4,6 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use kv_wal::sim::{Crash, SimDisk};
@@ -14,7 +13,7 @@ use support::{Model, Run, driven, entry, reply};
 const SEGMENT_BYTES: u64 = 12 << 10;
 
 fn open(disk: &SimDisk) -> Result<(Wal, Recovery), OpenError> {
-    Wal::open(Arc::new(disk.clone()), driven(SEGMENT_BYTES))
+    Wal::open(disk.mount(), driven(SEGMENT_BYTES))
 }
 
 /// A log of a few segments, with its requests acknowledged; from the first seed whose purges leave some.
@@ -166,7 +165,7 @@ fn files_that_are_missing_short_or_from_elsewhere_are_refused() {
     assert!(refused(&swapped).contains("under another name"));
 
     let text = Wal::open(
-        Arc::new(disk.clone()),
+        disk.mount(),
         kv_wal::Options {
             log_id: 1,
             ..driven(SEGMENT_BYTES)

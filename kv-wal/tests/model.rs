@@ -2,8 +2,6 @@
 
 mod support;
 
-use std::sync::Arc;
-
 use kv_wal::sim::{Crash, SimDisk};
 use kv_wal::{Entry, Position, Wal};
 use proptest::prelude::*;
@@ -57,9 +55,7 @@ impl Pair {
     }
 
     fn open(disk: &SimDisk) -> Wal {
-        Wal::open(Arc::new(disk.clone()), small(12 << 10))
-            .expect("it opens")
-            .0
+        Wal::open(disk.mount(), small(12 << 10)).expect("it opens").0
     }
 
     fn run(&mut self, step: &Step) {

@@ -48,6 +48,9 @@ pub async fn watch(backend: Arc<Backend>, timing: CheckTiming, changed: Arc<Noti
         ticks.tick().await;
         let check = run(backend.addr, &mut path, timing.timeout).await;
         let good = check.good;
+        if check.latency >= timing.timeout {
+            backend.http2.probe();
+        }
         if backend.checked(check) {
             until_identify = 0;
             changed.notify_one();

@@ -62,7 +62,7 @@ pub struct Args {
         value_parser = parse_time)]
     pub check_interval: Duration,
     /// A health check that takes longer has failed.
-    #[arg(long, value_name = "TIME", default_value = "1s", env = "QUORATE_CHECK_TIMEOUT",
+    #[arg(long, value_name = "TIME", default_value = "500ms", env = "QUORATE_CHECK_TIMEOUT",
         value_parser = parse_time)]
     pub check_timeout: Duration,
     /// Good checks in a row that bring a backend back.

@@ -56,6 +56,15 @@ enum Origin {
     Member(u64),
 }
 
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Origin::Seed => f.write_str("seed"),
+            Origin::Member(id) => write!(f, "member list, for {id:x}"),
+        }
+    }
+}
+
 struct Entry {
     backend: Arc<Backend>,
     origin: Origin,
@@ -237,7 +246,7 @@ impl Discovery {
     }
 
     fn add(&mut self, addr: SocketAddr, origin: Origin) {
-        tracing::info!(backend = %addr, kind = self.pool.kind.as_str(), ?origin, "found");
+        tracing::info!(backend = %addr, kind = self.pool.kind.as_str(), by = %origin, "found");
         let backend = Backend::new(addr, self.pool.kind, self.config.thresholds, &self.config.limits);
         let watch = check::watch(Arc::clone(&backend), self.config.check, Arc::clone(&self.changed));
         let check = tokio::spawn(watch).abort_handle();

@@ -1,5 +1,7 @@
 //! The balancer as a binary of its own.
 
+use std::io::IsTerminal;
+
 use clap::Parser;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -27,6 +29,7 @@ async fn main() -> anyhow::Result<()> {
     tracing_subscriber::fmt()
         .with_env_filter(cli.log_level)
         .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
         .init();
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

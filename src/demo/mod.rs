@@ -29,6 +29,8 @@ const READY_WITHIN: Duration = Duration::from_secs(60);
 const FAILED_STARTS_MAX: u32 = 3;
 /// Time between SIGTERM and SIGKILL of one child. The balancer gives requests in flight 10 s.
 const STOP_GRACE: Duration = Duration::from_secs(15);
+/// Interrupts that come sooner after the first are still the first: some senders signal process and group.
+const SECOND_INTERRUPT_AFTER: Duration = Duration::from_millis(500);
 /// Events that wait to be printed; a supervisor waits when there are more.
 const EVENTS_MAX: usize = 64;
 
@@ -71,7 +73,7 @@ pub(crate) async fn run(
     let outcome = tokio::select! {
         outcome = demo.watch() => outcome,
         () = &mut shutdown => {
-            println!("\nStopping.");
+            println!("\nStopping (Ctrl-C again kills what is left).");
             Ok(())
         }
     };
@@ -89,6 +91,16 @@ fn refuse_taken_ports(ports: &Ports) -> anyhow::Result<()> {
         "{}\nnothing was started; use other ports with --base-port PORT",
         lines.join("\n")
     );
+}
+
+/// Completes when a person loses patience.
+async fn second_interrupt() {
+    tokio::time::sleep(SECOND_INTERRUPT_AFTER).await;
+    match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt()) {
+        Ok(mut interrupt) => drop(interrupt.recv().await),
+        // Without it, the grace of each child still ends the waiting.
+        Err(_) => std::future::pending().await,
+    }
 }
 
 struct Demo {
@@ -247,7 +259,7 @@ impl Demo {
             data,
             ..
         } = self;
-        let mut again = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())?;
+        let mut again = std::pin::pin!(second_interrupt());
         let printer = tokio::spawn(async move {
             while let Some(Event { child, what }) = events.recv().await {
                 if matches!(what, What::Killed) {
@@ -274,7 +286,7 @@ impl Demo {
             loop {
                 tokio::select! {
                     joined = stopping.join_next() => if joined.is_none() { break },
-                    _ = again.recv(), if !now => {
+                    () = &mut again, if !now => {
                         now = true;
                         for stop in &stops {
                             stop.send_replace(Stop::Now);

@@ -93,7 +93,7 @@ pub(crate) async fn ready(ports: &Ports, pids: &[Option<u32>], data: &DataDir, a
     if let Some(pid) = leader.and_then(|index| pids.get(index).copied().flatten()) {
         println!("  kill -9 {pid}    # the leader: another takes over, nothing is lost, and it comes back");
     }
-    println!("\nCtrl-C stops everything.\n");
+    println!("\nCtrl-C stops everything.");
 }
 
 /// Index of the node that leads, if one says so.

@@ -292,7 +292,7 @@ async fn register_in_the_end(browser: &Browser, name: &str) {
 async fn containers_keep_names_through_kill_scale_and_restart() {
     if let Some(reason) = obstacle() {
         assert!(
-            std::env::var("CI").is_err(),
+            !std::env::var("CI").is_ok_and(|ci| ci == "true"),
             "the container test must run in CI, and cannot: {reason}"
         );
         eprintln!("SKIPPED: the container test, because {reason}");

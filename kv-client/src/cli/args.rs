@@ -112,15 +112,15 @@ A file as value:                                kv-client put KEY < FILE";
 
 const TXN_HELP: &str = r#"Three parts, each ended by an empty line (the last ones may be missing):
 
-  mod("key1") > "0"                  compares: version, create, mod, value or lease; = != > <
+  mod("key1") > "0"          compares: version, create, mod, value, lease; = != > <
 
-  put key1 "new value"               requests if all compares hold: get, put, del with their flags
-  get key2 --prefix
+  put key1 "new value"       requests if all compares hold: get, put, del
+  get key2 --prefix          with their flags
 
-  put key1 first                     requests otherwise
+  put key1 first             requests otherwise
 
-Exit code 4 if the second list of requests was run because a compare did not hold.
-Strings may be quoted; \" \\ \n \t \xHH stand for what they do in Go. Leases are hexadecimal."#;
+Exit code 4 if a compare did not hold and the last part was run.
+Strings may be quoted, with \" \\ \n \t \r \xHH. Leases are hexadecimal."#;
 
 /// Commands about members.
 #[derive(Clone, Copy, Debug, Subcommand)]

@@ -37,8 +37,9 @@ impl From<Exit> for ExitCode {
 
 /// The end of `-h`.
 pub const AFTER_HELP: &str = "\
-Exit codes: 0 done, 1 refused or other, 2 usage, 3 not found, 4 compare failed, 5 no quorum,
-6 timeout, 7 outcome unknown. More about them and the output with --help.";
+Exit codes: 0 done, 1 refused or other, 2 usage, 3 not found,
+4 compare failed, 5 no quorum, 6 timeout, 7 outcome unknown.
+More about them and the output with --help.";
 
 /// The end of `--help`: exit codes and output.
 pub const AFTER_LONG_HELP: &str = r#"Exit codes:
@@ -49,20 +50,23 @@ pub const AFTER_LONG_HELP: &str = r#"Exit codes:
   4  txn: a compare did not hold, the failure requests were run
   5  no endpoint reachable or no leader; nothing was executed
   6  a read got no answer in time; nothing was changed
-  7  a write got no answer: it may or may not have been executed. Read before you write again
+  7  a write got no answer: it may or may not have been executed.
+     Read before you write again
 
 Output:
-  simple  Keys and values as text. What is not text (not UTF-8, or with control characters other than
-          newline and tab, which also stay out of keys) is printed as "base64:" and its base64 form.
-  json    One line. "key" and "value" are the text itself; where the bytes are not UTF-8, "key_base64" and
-          "value_base64" stand in their place. (etcdctl's JSON has base64 throughout.) IDs of clusters,
-          members and leases are hexadecimal strings, as in tables; revisions and counts are numbers.
+  simple  Keys and values as text. What is not text is printed as base64 after
+          "base64:", that is what is not UTF-8 or has control characters
+          (newlines and tabs are allowed in values, not in keys).
+  json    One line. "key" and "value" are the text itself; bytes that are not
+          UTF-8 stand in "key_base64" and "value_base64" instead. (etcdctl
+          has base64 throughout.) IDs of clusters, members and leases are
+          hexadecimal strings, revisions and counts are numbers.
 
 Examples:
   kv-client put greeting hello
   kv-client get greeting --print-value-only
   kv-client get app/ --prefix --keys-only -w json
-  kv-client status --endpoints 127.0.0.1:12379,127.0.0.1:22379,127.0.0.1:32379"#;
+  kv-client status --endpoints 127.0.0.1:12379,127.0.0.1:22379"#;
 
 /// A command that failed: the exit code and what is said on standard error.
 #[derive(Clone, Debug, PartialEq, Eq)]

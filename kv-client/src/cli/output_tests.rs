@@ -74,9 +74,7 @@ fn a_range() {
     | base64:/w== | base64:AAE= | 3       | 2          | 7           | 1234abcd |
     +-------------+-------------+---------+------------+-------------+----------+
     "###);
-    insta::assert_snapshot!(json::line(&json::range(&answer)), @r###"
-    {"header":{"cluster_id":"ffffffffffffffff","member_id":"1a","revision":7,"raft_term":2},"kvs":[{"key":"grüße","value":"two\nlines","create_revision":2,"mod_revision":7,"version":3},{"key_base64":"/w==","value":"\u0000\u0001","create_revision":2,"mod_revision":7,"version":3,"lease":"1234abcd"}],"more":true,"count":9}
-    "###);
+    insta::assert_snapshot!(json::line(&json::range(&answer)), @r###"{"header":{"cluster_id":"ffffffffffffffff","member_id":"1a","revision":7,"raft_term":2},"kvs":[{"key":"grüße","value":"two\nlines","create_revision":2,"mod_revision":7,"version":3},{"key_base64":"/w==","value":"\u0000\u0001","create_revision":2,"mod_revision":7,"version":3,"lease":"1234abcd"}],"more":true,"count":9}"###);
 }
 
 #[test]
@@ -110,9 +108,7 @@ fn a_txn() {
         succeeded: false,
         responses,
     };
-    insta::assert_snapshot!(json::line(&json::txn(&answer)), @r###"
-    {"header":{"cluster_id":"ffffffffffffffff","member_id":"1a","revision":7,"raft_term":2},"succeeded":false,"responses":[{"put":{}}]}
-    "###);
+    insta::assert_snapshot!(json::line(&json::txn(&answer)), @r###"{"header":{"cluster_id":"ffffffffffffffff","member_id":"1a","revision":7,"raft_term":2},"succeeded":false,"responses":[{"put":{}}]}"###);
 }
 
 #[test]
@@ -144,7 +140,5 @@ fn a_status_with_a_node_down() {
     127.0.0.1:2, , , , , , , , , connection refused
     "###);
     let [first, second] = all;
-    insta::assert_snapshot!(json::line(&[json::status(first.0, first.1), json::status(second.0, second.1)]), @r###"
-    [{"endpoint":"127.0.0.1:1","header":{"cluster_id":"ffffffffffffffff","member_id":"1a","revision":7,"raft_term":2},"id":"1a","version":"3.5.13","db_size":20480,"db_size_in_use":0,"leader":"1a","is_leader":true,"is_learner":false,"raft_term":2,"raft_index":12,"raft_applied_index":11,"errors":[]},{"endpoint":"127.0.0.1:2","error":"connection refused"}]
-    "###);
+    insta::assert_snapshot!(json::line(&[json::status(first.0, first.1), json::status(second.0, second.1)]), @r###"[{"endpoint":"127.0.0.1:1","header":{"cluster_id":"ffffffffffffffff","member_id":"1a","revision":7,"raft_term":2},"id":"1a","version":"3.5.13","db_size":20480,"db_size_in_use":0,"leader":"1a","is_leader":true,"is_learner":false,"raft_term":2,"raft_index":12,"raft_applied_index":11,"errors":[]},{"endpoint":"127.0.0.1:2","error":"connection refused"}]"###);
 }

@@ -15,7 +15,7 @@ async fn run(endpoint: &str, args: &[&str], input: &str) -> Output {
         .env_clear()
         .env("ETCDCTL_ENDPOINTS", endpoint)
         .env("ETCDCTL_DIAL_TIMEOUT", "200ms")
-        .env("ETCDCTL_COMMAND_TIMEOUT", "500ms")
+        .env("ETCDCTL_COMMAND_TIMEOUT", "10s")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -115,13 +115,26 @@ async fn no_quorum_timeout_and_unknown_outcome() {
     ] {
         assert_eq!(exit_code(&down, args, "").await, 5, "{args:?}");
     }
-    let no_leader = Scripted::start([Step::Fail(Code::Unavailable, "etcdserver: no leader"); 1000]).await;
-    assert_eq!(exit_code(&no_leader.endpoint(), &["get", "k"], "").await, 5);
-    assert_eq!(exit_code(&no_leader.endpoint(), &["put", "k", "v"], "").await, 5);
+    let short = "--command-timeout=500ms";
+    let no_leader = Scripted::start([Step::Fail(Code::Unavailable, "etcdserver: no leader"); 100]).await;
+    assert_eq!(
+        exit_code(&no_leader.endpoint(), &["get", "k", short], "").await,
+        5
+    );
+    assert_eq!(
+        exit_code(&no_leader.endpoint(), &["put", "k", "v", short], "").await,
+        5
+    );
     let silent = Scripted::start([Step::Hang; 3]).await;
-    assert_eq!(exit_code(&silent.endpoint(), &["get", "k"], "").await, 6);
-    assert_eq!(exit_code(&silent.endpoint(), &["put", "k", "v"], "").await, 7);
-    assert_eq!(exit_code(&silent.endpoint(), &["txn"], "\nput k v\n").await, 7);
+    assert_eq!(exit_code(&silent.endpoint(), &["get", "k", short], "").await, 6);
+    assert_eq!(
+        exit_code(&silent.endpoint(), &["put", "k", "v", short], "").await,
+        7
+    );
+    assert_eq!(
+        exit_code(&silent.endpoint(), &["txn", short], "\nput k v\n").await,
+        7
+    );
 }
 
 #[tokio::test]

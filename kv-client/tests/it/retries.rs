@@ -2,9 +2,9 @@
 //!
 //! The promise under test: a write is never sent again once it may have been executed.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use crate::support::{Scripted, Step, client, refusing};
+use crate::support::{DIAL, IMPATIENT, Scripted, Step, client, impatient, persistent, refusing};
 use kv_client::{Client, Config, Error};
 use kv_proto::etcdserverpb::request_op::Request;
 use kv_proto::etcdserverpb::{
@@ -68,7 +68,7 @@ async fn a_write_that_may_have_been_executed_is_not_sent_again() {
         let second = Scripted::start([]).await;
         for write in Write::ALL {
             // A new client each time, because one turns to the second server after the first failure.
-            let client = client([first.endpoint(), second.endpoint()]);
+            let client = impatient([first.endpoint(), second.endpoint()]);
             let before = first.calls();
             let result = write.run(&client).await;
             assert!(
@@ -119,8 +119,8 @@ async fn an_election_is_waited_for() {
 
 #[tokio::test]
 async fn without_a_leader_the_error_is_no_quorum() {
-    let only = Scripted::start([NO_LEADER; 1000]).await;
-    let client = client([only.endpoint()]);
+    let only = Scripted::start([NO_LEADER; 100]).await;
+    let client = persistent([only.endpoint()]);
     for result in [put(&client).await, get(&client).await] {
         let Err(Error::NoQuorum { message }) = result else {
             panic!("{result:?}")
@@ -147,7 +147,7 @@ async fn where_nothing_listens_the_error_comes_after_the_dial_timeout() {
             panic!("{result:?}")
         };
         assert!(message.contains(&first) && message.contains(&second), "{message}");
-        assert!(started.elapsed() >= Duration::from_millis(200));
+        assert!(started.elapsed() >= DIAL);
     }
 }
 
@@ -208,9 +208,9 @@ async fn a_read_that_nobody_answers_times_out() {
         Scripted::start([Step::Hang]).await,
     );
     let started = Instant::now();
-    let result = get(&client([first.endpoint(), second.endpoint()])).await;
+    let result = get(&impatient([first.endpoint(), second.endpoint()])).await;
     assert!(matches!(result, Err(Error::Timeout { .. })), "{result:?}");
-    assert!(started.elapsed() >= Duration::from_millis(800));
+    assert!(started.elapsed() >= IMPATIENT);
     assert_eq!(
         (first.calls(), second.calls()),
         (1, 1),

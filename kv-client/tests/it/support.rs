@@ -174,10 +174,32 @@ pub(crate) fn refusing() -> (TcpSocket, String) {
     (socket, address)
 }
 
-/// A client of these endpoints with short limits.
+/// A client of these endpoints that waits long enough for a busy machine.
 pub(crate) fn client<const N: usize>(endpoints: [String; N]) -> Client {
-    let mut config = Config::new(endpoints);
-    config.dial_timeout = Duration::from_millis(200);
-    config.request_timeout = Duration::from_millis(800);
+    client_within(Duration::from_secs(6), endpoints)
+}
+
+/// How long an impatient client waits for an answer.
+pub(crate) const IMPATIENT: Duration = Duration::from_millis(600);
+
+/// A client for tests in which no answer comes.
+pub(crate) fn impatient<const N: usize>(endpoints: [String; N]) -> Client {
+    client_within(IMPATIENT, endpoints)
+}
+
+/// A client for tests in which answers come, and are always the same.
+pub(crate) fn persistent<const N: usize>(endpoints: [String; N]) -> Client {
+    client_within(Duration::from_millis(2500), endpoints)
+}
+
+/// How long all wait for a connection.
+pub(crate) const DIAL: Duration = Duration::from_millis(200);
+
+fn client_within<const N: usize>(request_timeout: Duration, endpoints: [String; N]) -> Client {
+    let config = Config {
+        request_timeout,
+        dial_timeout: DIAL,
+        ..Config::new(endpoints)
+    };
     Client::new(config).unwrap()
 }

@@ -11,6 +11,7 @@ use kv_proto::etcdserverpb::{
 };
 use serde_json::Value;
 use tempfile::TempDir;
+use tokio::time::Instant;
 use tonic::transport::{Channel, Endpoint};
 
 /// Largest request of the nodes here, etcd's.
@@ -25,15 +26,35 @@ pub(crate) struct Server {
     _dir: TempDir,
 }
 
-fn free_address() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    format!("127.0.0.1:{}", listener.local_addr().unwrap().port())
+/// Where a node listens.
+struct Ports {
+    client: String,
+    peer: String,
+}
+
+impl Ports {
+    fn free() -> Ports {
+        // Both are held until both are known, so that they differ.
+        let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+        let [client, peer] = listeners.map(|listener| listener.local_addr().unwrap().to_string());
+        Ports { client, peer }
+    }
+}
+
+/// Waits for a condition of a node's state, which changes with its own events.
+pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !condition() {
+        assert!(Instant::now() < deadline, "not in time: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
 }
 
 impl Server {
     /// A cluster of one.
     pub(crate) async fn start() -> Server {
-        let server = Server::launch(1, Duration::from_secs(10)).await;
+        let ports = [Ports::free()];
+        let server = Server::launch(&ports, 0, Duration::from_secs(10)).await;
         // The first request waits for the election.
         let put = kv_proto::etcdserverpb::PutRequest {
             key: "started".into(),
@@ -43,28 +64,40 @@ impl Server {
         server
     }
 
-    /// One of two, the other of which never comes: there is no leader.
+    /// The leader of two, whose follower is gone: it finds out, and there is no leader.
     pub(crate) async fn start_without_quorum() -> Server {
-        Server::launch(2, Duration::from_millis(300)).await
+        let ports = [Ports::free(), Ports::free()];
+        let launch = |at| Server::launch(&ports, at, Duration::from_millis(300));
+        let (one, other) = tokio::join!(launch(0), launch(1));
+        until("a leader", || one.leads() || other.leads()).await;
+        let (leader, follower) = if one.leads() { (one, other) } else { (other, one) };
+        follower.stop().await;
+        until("no leader", || leader.node.status().leader.is_none()).await;
+        leader
     }
 
-    async fn launch(members: usize, request_timeout: Duration) -> Server {
+    fn leads(&self) -> bool {
+        self.node.status().leader == Some(self.node.identity().member_id)
+    }
+
+    async fn launch(cluster: &[Ports], at: usize, request_timeout: Duration) -> Server {
         let dir = tempfile::tempdir().unwrap();
-        let (client, peer) = (free_address(), free_address());
         let url = |address: &str| vec![format!("http://{address}")];
-        let mut names = BTreeMap::from([("n0".to_owned(), url(&peer))]);
-        for other in 1..members {
-            names.insert(format!("n{other}"), url(&free_address()));
-        }
+        let members = cluster
+            .iter()
+            .enumerate()
+            .map(|(at, ports)| (format!("n{at}"), url(&ports.peer)));
+        let members: BTreeMap<_, _> = members.collect();
+        let Ports { client, peer } = &cluster[at];
         let config = Config {
-            name: "n0".to_owned(),
+            name: format!("n{at}"),
             data_dir: dir.path().to_owned(),
             listen_client: vec![client.clone()],
-            client_urls: url(&client),
+            client_urls: url(client),
             listen_peer: vec![peer.clone()],
-            peer_urls: url(&peer),
+            peer_urls: url(peer),
             bootstrap: Bootstrap::Static {
-                members: names,
+                members,
                 token: "test".to_owned(),
                 existing: false,
             },
@@ -84,7 +117,7 @@ impl Server {
         Server {
             running,
             node,
-            address: client,
+            address: client.clone(),
             http: reqwest::Client::new(),
             _dir: dir,
         }

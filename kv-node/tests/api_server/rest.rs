@@ -1,6 +1,9 @@
 //! `/v1/kv/…`.
 
+use bytes::Bytes;
 use futures::stream;
+use http_body_util::StreamBody;
+use hyper::body::Frame;
 use serde_json::{Value, json};
 
 use crate::harness::{MAX_REQUEST_BYTES, Server};
@@ -334,8 +337,8 @@ async fn bodies_are_bounded() {
         too_large
     );
     // Without a length it is only known on the way.
-    let chunks = (0..20).map(|_| Ok::<_, std::io::Error>(vec![7_u8; 100 << 10]));
-    let endless = reqwest::Body::wrap_stream(stream::iter(chunks));
+    let chunks = (0..20).map(|_| Ok::<_, std::io::Error>(Frame::data(Bytes::from(vec![7; 100 << 10]))));
+    let endless = reqwest::Body::wrap(StreamBody::new(stream::iter(chunks)));
     let sent = server
         .http
         .put(server.url("/v1/kv/k"))

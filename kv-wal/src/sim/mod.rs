@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::disk::{Disk, DiskFile};
 use file::FileData;
@@ -44,9 +44,14 @@ pub enum Fault {
 }
 
 /// The disk. Clones are the same disk; [`SimDisk::fork`] makes another.
+///
+/// Give a program that is to die in a crash a [`SimDisk::mount`] of it: threads of its that still run must
+/// not reach the disk of the next boot.
 #[derive(Clone, Default)]
 pub struct SimDisk {
     world: Arc<Mutex<World>>,
+    /// Works only until the next crash after this many.
+    boot: Option<u64>,
 }
 
 #[derive(Clone, Default)]
@@ -71,9 +76,30 @@ impl SimDisk {
 
     /// A copy that goes its own way.
     pub fn fork(&self) -> SimDisk {
+        let world = self.world.lock().clone();
         SimDisk {
-            world: Arc::new(Mutex::new(self.world.lock().clone())),
+            world: Arc::new(Mutex::new(world)),
+            boot: None,
         }
+    }
+
+    /// The same disk until it crashes; dead from then on.
+    pub fn mount(&self) -> Arc<SimDisk> {
+        let boot = self.world.lock().boot;
+        Arc::new(SimDisk {
+            world: Arc::clone(&self.world),
+            boot: Some(boot),
+        })
+    }
+
+    /// The disk, if this handle still works.
+    fn running(&self) -> io::Result<MutexGuard<'_, World>> {
+        let world = self.world.lock();
+        if self.boot.is_some_and(|boot| boot != world.boot) {
+            return Err(power_is_off());
+        }
+        world.powered()?;
+        Ok(world)
     }
 
     /// How many operations have changed or synced something; failed ones count.
@@ -157,16 +183,22 @@ impl World {
             .ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
-    fn room_for(&self, more_bytes: u64) -> io::Result<()> {
+    fn room_left(&self) -> u64 {
         let used: u64 = self
             .names
             .all()
             .filter_map(|id| self.files.get(&id))
             .map(FileData::size)
             .sum();
-        match self.capacity_bytes {
-            Some(capacity) if used + more_bytes > capacity => Err(io::ErrorKind::StorageFull.into()),
-            _ => Ok(()),
+        self.capacity_bytes
+            .map_or(u64::MAX, |capacity| capacity.saturating_sub(used))
+    }
+
+    fn room_for(&self, more_bytes: u64) -> io::Result<()> {
+        if more_bytes > self.room_left() {
+            Err(io::ErrorKind::StorageFull.into())
+        } else {
+            Ok(())
         }
     }
 
@@ -202,14 +234,12 @@ fn power_is_off() -> io::Error {
 
 impl Disk for SimDisk {
     fn list(&self) -> io::Result<Vec<String>> {
-        let world = self.world.lock();
-        world.powered()?;
+        let world = self.running()?;
         Ok(world.names.list())
     }
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        let mut world = self.world.lock();
-        world.powered()?;
+        let mut world = self.running()?;
         if world.names.get(name).is_some() {
             return Err(io::ErrorKind::AlreadyExists.into());
         }
@@ -228,8 +258,7 @@ impl Disk for SimDisk {
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        let world = self.world.lock();
-        world.powered()?;
+        let world = self.running()?;
         let id = world.names.get(name).ok_or(io::ErrorKind::NotFound)?;
         Ok(Arc::new(SimFile {
             world: Arc::clone(&self.world),
@@ -239,8 +268,7 @@ impl Disk for SimDisk {
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        let mut world = self.world.lock();
-        world.powered()?;
+        let mut world = self.running()?;
         let id = world.names.get(from).ok_or(io::ErrorKind::NotFound)?;
         world.change_names(NameChange::Rename {
             from: from.to_string(),
@@ -250,13 +278,13 @@ impl Disk for SimDisk {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        self.world.lock().change_names(NameChange::Remove {
+        self.running()?.change_names(NameChange::Remove {
             name: name.to_string(),
         })
     }
 
     fn sync_dir(&self) -> io::Result<()> {
-        let mut world = self.world.lock();
+        let mut world = self.running()?;
         match world.operation()? {
             None => {
                 world.names.sync();
@@ -320,6 +348,7 @@ impl DiskFile for SimFile {
         let more = size.saturating_sub(world.file(self.boot, self.id)?.size());
         let fault = world.operation()?;
         let room = world.room_for(more);
+        let left = world.room_left();
         let file = world.file(self.boot, self.id)?;
         match fault {
             Some(Fault::PowerOff) => {
@@ -328,6 +357,10 @@ impl DiskFile for SimFile {
             }
             Some(Fault::Error(kind)) => Err(kind.into()),
             None => {
+                if room.is_err() {
+                    // Like ext4: what is left is taken, and then there is not enough.
+                    file.allocate(left);
+                }
                 room?;
                 file.allocate(size);
                 Ok(())

@@ -19,6 +19,7 @@ use http::{Request, Response};
 use http_body::Body;
 use parking_lot::Mutex;
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 
 use super::connect::{ConnectError, connect};
 use super::{Failure, Limits};
@@ -36,6 +37,8 @@ const HEADER_LIST_BYTES_MAX: u32 = 64 << 10;
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(6);
 /// A ping unanswered for this long ends the connection: its requests fail with an unknown outcome.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(4);
+/// The same for the ping that follows a health check without an answer.
+const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// The HTTP/2 connections to one node.
 #[derive(Debug)]
@@ -44,6 +47,7 @@ pub struct Http2Pool {
     connect_timeout: Duration,
     slots: Box<[Arc<Slot>]>,
     next: AtomicUsize,
+    probe: Arc<Notify>,
 }
 
 /// A place for one connection.
@@ -84,7 +88,14 @@ impl Http2Pool {
                 .map(|_| Arc::default())
                 .collect(),
             next: AtomicUsize::new(0),
+            probe: Arc::default(),
         }
+    }
+
+    /// Pings on every connection that has streams, now: the node may be frozen. What does not answer
+    /// is closed, so that reads go to another node and writes are told that their outcome is unknown.
+    pub fn probe(&self) {
+        self.probe.notify_waiters();
     }
 
     /// Connections that stand.
@@ -139,10 +150,12 @@ impl Http2Pool {
             streams: Arc::default(),
         };
         *slot.current.lock() = Some(connection.clone());
+        let streams = Arc::clone(&connection.streams);
         tokio::spawn(drive(
             driver,
-            Arc::clone(&connection.streams),
+            streams,
             Arc::downgrade(slot),
+            Arc::clone(&self.probe),
         ));
         Ok(connection)
     }
@@ -153,15 +166,19 @@ async fn drive(
     mut connection: h2::client::Connection<TcpStream, Bytes>,
     streams: Arc<AtomicUsize>,
     slot: Weak<Slot>,
+    probe: Arc<Notify>,
 ) {
     let mut ping = connection.ping_pong();
     let keepalive = async {
         loop {
-            tokio::time::sleep(KEEPALIVE_INTERVAL).await;
+            let limit = tokio::select! {
+                () = tokio::time::sleep(KEEPALIVE_INTERVAL) => KEEPALIVE_TIMEOUT,
+                () = probe.notified() => PROBE_TIMEOUT,
+            };
             let (Some(ping), true) = (&mut ping, streams.load(Relaxed) > 0) else {
                 continue;
             };
-            let pong = tokio::time::timeout(KEEPALIVE_TIMEOUT, ping.ping(h2::Ping::opaque())).await;
+            let pong = tokio::time::timeout(limit, ping.ping(h2::Ping::opaque())).await;
             if !matches!(pong, Ok(Ok(_))) {
                 return;
             }

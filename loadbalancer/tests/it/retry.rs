@@ -20,7 +20,12 @@ const UNKNOWN: &str = "etcdserver: request timed out, possibly due to connection
 
 /// A balancer that never checks again after the first time, so that only requests judge.
 async fn unchecked(nodes: &[&TestBackend]) -> Rig {
+    unchecked_for(Duration::from_secs(30), nodes).await
+}
+
+async fn unchecked_for(eject_base: Duration, nodes: &[&TestBackend]) -> Rig {
     let mut config = config();
+    config.thresholds.eject_base = eject_base;
     config.check.interval = Duration::from_secs(3600);
     let rig = Rig::start(config).await;
     let addrs: Vec<_> = nodes.iter().map(|n| n.addr).collect();
@@ -265,7 +270,7 @@ async fn a_failing_backend_is_ejected_and_comes_back() {
     let good = TestBackend::echo("good").await;
     let mut config = config();
     config.check.interval = Duration::from_secs(3600);
-    config.thresholds.eject_base = Duration::from_millis(400);
+    config.thresholds.eject_base = Duration::from_secs(30);
     let rig = Rig::start(config).await;
     rig.names.set("apps", [bad.addr, good.addr]);
     rig.until_usable(Kind::Web, 2).await;
@@ -279,12 +284,25 @@ async fn a_failing_backend_is_ejected_and_comes_back() {
         assert_eq!(rig.http1(Kind::Web, get("/")).await.0.status(), 200);
     }
     assert_eq!((bad.count(), good.count()), (5, 9));
+    // Once nobody else is there it is tried all the same, and its good answer brings it back.
     sick.store(false, SeqCst);
-    rig.until_usable(Kind::Web, 2).await;
-    for _ in 0..4 {
-        rig.http1(Kind::Web, get("/")).await;
-    }
-    assert_eq!((bad.count(), good.count()), (7, 11));
+    good.kill();
+    assert_eq!(rig.http1(Kind::Web, get("/")).await.1, "bad");
+    assert_eq!(rig.backend(Kind::Web, bad.addr).unwrap().state, State::Up);
+}
+
+#[tokio::test]
+async fn an_ejection_ends_by_itself() {
+    let node = TestBackend::echo("a").await;
+    let rig = unchecked_for(Duration::from_millis(50), &[&node]).await;
+    let addr = node.addr;
+    node.kill();
+    rig.http2().await.call(PUT, "x").await;
+    assert_eq!(rig.backend(Kind::Node, addr).unwrap().ejections, 1);
+    rig.until(Kind::Node, "usable again", |pool| {
+        pool.usable == 1 && pool.backends[0].state == State::Up
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -372,4 +390,52 @@ async fn no_answer_in_time() {
     assert_eq!(response.status(), 504);
     assert!(body.contains("\"unknown\""), "{body}");
     assert_eq!(app.count(), 1);
+}
+
+/// A node that is stopped (SIGSTOP) still has its connections; it answers nothing, not even pings.
+#[tokio::test]
+async fn a_frozen_node_loses_its_requests_to_the_others() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let (freeze, frozen) = tokio::sync::watch::channel(false);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let frozen = frozen.clone();
+            tokio::spawn(async move {
+                let mut head = [0u8; 3];
+                while stream.peek(&mut head).await.unwrap() < 3 {}
+                if head == *b"GET" && !*frozen.borrow() {
+                    let ready = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+                    stream.write_all(ready).await.unwrap();
+                    return;
+                }
+                std::future::pending::<()>().await;
+            });
+        }
+    });
+    let good = TestBackend::echo("good").await;
+    let mut config = config();
+    config.check.timeout = Duration::from_millis(100);
+    let rig = Rig::start(config).await;
+    rig.names.set("nodes", [addr, good.addr]);
+    rig.until_usable(Kind::Node, 2).await;
+    let client = rig.http2().await;
+    let calls = [RANGE, RANGE, PUT, PUT].map(|path| {
+        let client = client.clone();
+        tokio::spawn(async move { client.call(path, "key").await })
+    });
+    rig.until(Kind::Node, "two calls are stuck", |pool| {
+        good.count() == 2 && pool.backends.iter().map(|b| b.in_flight).sum::<usize>() == 2
+    })
+    .await;
+    freeze.send(true).unwrap();
+    let mut statuses = Vec::new();
+    for call in calls {
+        statuses.push(call.await.unwrap().status);
+    }
+    assert_eq!(statuses[..2], ["0", "0"], "reads are answered by the other");
+    let mut writes = statuses[2..].to_vec();
+    writes.sort();
+    assert!(writes.iter().all(|status| status == "0" || status == "14"));
+    assert_eq!(good.count() + writes.iter().filter(|s| *s == "14").count(), 4);
 }
