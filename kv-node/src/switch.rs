@@ -65,7 +65,8 @@ async fn unavailable(request: Request) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, "the node is starting, see /readyz\n").into_response()
 }
 
-/// The answer to a Raft call before Raft runs.
+/// The answer to a peer's call before consensus runs: like a call that is not for this node, it was
+/// certainly not executed.
 pub fn raft_not_running() -> Response {
-    tonic::Status::unavailable("the node is starting").into_http()
+    tonic::Status::failed_precondition("the node is starting").into_http()
 }

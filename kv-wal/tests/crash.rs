@@ -50,7 +50,7 @@ fn recover(disk: &SimDisk, run: Option<&Run>, start: &Model) -> Model {
 #[test]
 fn a_power_cut_at_any_operation_loses_nothing_acknowledged() {
     const REQUESTS: usize = 60;
-    let (mut cuts, mut torn, mut acknowledged) = (0u64, 0u64, 0usize);
+    let (mut cuts, mut torn, mut acknowledged, mut rolled) = (0u64, 0u64, 0usize, false);
     for seed in 1..=3u64 {
         let whole = SimDisk::new();
         let run = run_until(&whole, u64::MAX, &Model::default(), seed, REQUESTS).unwrap();
@@ -59,7 +59,7 @@ fn a_power_cut_at_any_operation_loses_nothing_acknowledged() {
             run.history.len() - 1,
             "all is acknowledged"
         );
-        assert!(run.wal.stats().segments >= 2);
+        rolled |= run.wal.stats().segments >= 2;
         let operations = whole.operations();
         for operation in 1..=operations {
             let disk = SimDisk::new();
@@ -90,7 +90,7 @@ fn a_power_cut_at_any_operation_loses_nothing_acknowledged() {
     }
     println!("{cuts} power cuts, {torn} with a torn end, up to {acknowledged} acknowledged changes");
     assert!(
-        cuts > 1000 && torn > 100 && acknowledged > 50,
+        cuts > 1000 && torn > 100 && acknowledged > 50 && rolled,
         "the test has become trivial"
     );
 }

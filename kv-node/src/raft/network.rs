@@ -178,10 +178,11 @@ fn network_error<E: Error + 'static>(error: &E) -> RPCError<TypeConfig> {
     RPCError::Network(NetworkError::new(error))
 }
 
-/// A peer that cannot be reached is left alone for a while; any other failure is tried again at once.
+/// A peer that cannot be reached, or turns calls away, is left alone for a while; any other failure is
+/// tried again at once.
 fn rpc_error(status: &Status) -> RPCError<TypeConfig> {
     match status.code() {
-        tonic::Code::Unavailable => RPCError::Unreachable(Unreachable::new(status)),
+        tonic::Code::Unavailable | tonic::Code::FailedPrecondition => RPCError::Unreachable(Unreachable::new(status)),
         _ => network_error(status),
     }
 }
@@ -314,5 +315,41 @@ impl NetSnapshot<TypeConfig> for Connection {
                 Err(status) => Err(rpc_error(&status).into()),
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use kv_proto::peer::ReadIndexRequest;
+
+    use super::*;
+
+    /// Nothing listens at the address, first or again: such a call may be made elsewhere without doubt.
+    #[tokio::test]
+    async fn a_refused_connection_is_known_not_to_have_carried_the_call() {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let network = Network::new(1, Arc::new(|endpoint| endpoint.connect_lazy()));
+        let member = Member { peer_urls: vec![format!("http://127.0.0.1:{port}")], ..Member::default() };
+        let mut client = network.connect(2, &member).unwrap();
+        for _ in 0..3 {
+            let status = client.read_index(ReadIndexRequest {}).await.unwrap_err();
+            assert!(never_sent(&status), "{status:?}");
+        }
+    }
+
+    /// The peer takes the connection and closes it: the call may have been executed.
+    #[tokio::test]
+    async fn a_broken_connection_leaves_doubt() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let closing = tokio::spawn(async move { drop(listener.accept().await.unwrap()) });
+        let network = Network::new(1, Arc::new(|endpoint| endpoint.connect_lazy()));
+        let member = Member { peer_urls: vec![format!("http://127.0.0.1:{port}")], ..Member::default() };
+        let mut client = network.connect(2, &member).unwrap();
+        let status = client.read_index(ReadIndexRequest {}).await.unwrap_err();
+        closing.await.unwrap();
+        assert!(!never_sent(&status), "{status:?}");
     }
 }

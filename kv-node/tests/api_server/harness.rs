@@ -1,6 +1,11 @@
 //! A node of its own for each test.
 
-use std::{collections::BTreeMap, net::TcpListener, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::TcpListener,
+    sync::atomic::{AtomicU16, Ordering},
+    time::Duration,
+};
 
 use kv_node::{
     bootstrap::Bootstrap,
@@ -34,10 +39,23 @@ struct Ports {
 
 impl Ports {
     fn free() -> Ports {
-        // Both are held until both are known, so that they differ.
-        let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-        let [client, peer] = listeners.map(|listener| listener.local_addr().unwrap().to_string());
-        Ports { client, peer }
+        Ports {
+            client: free_address(),
+            peer: free_address(),
+        }
+    }
+}
+
+/// An address that nobody listens on. Ports that the system gives out by itself are left alone: between the
+/// look and the node's own bind they might become the near end of some connection.
+fn free_address() -> String {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let own = (std::process::id() % 200) as u16 * 100;
+    loop {
+        let port = 10_000 + own + NEXT.fetch_add(1, Ordering::Relaxed) % 2000;
+        if let Ok(listener) = TcpListener::bind(("127.0.0.1", port)) {
+            return listener.local_addr().unwrap().to_string();
+        }
     }
 }
 
@@ -61,6 +79,8 @@ impl Server {
             ..Default::default()
         };
         server.kv().put(put).await.unwrap();
+        // A founder tells its client URLs once it runs: one more entry of the log.
+        until("client URLs", || !server.node.members()[0].client_urls.is_empty()).await;
         server
     }
 

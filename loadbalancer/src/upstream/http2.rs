@@ -29,6 +29,10 @@ use crate::replay::ReplayBody;
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 /// The same for all streams of a connection.
 const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
+/// Bytes at the beginning of a body that are handed to the connection without asking for room: the
+/// head and a small body then leave in one packet. The connection holds back what the node's window
+/// does not allow.
+const EAGER_BYTES: usize = 64 << 10;
 /// Bytes that a connection buffers per stream towards the node.
 const SEND_BUFFER_BYTES: usize = 256 << 10;
 /// The longest head of a response.
@@ -219,6 +223,7 @@ impl Http2Connection {
             stream,
             body,
             pending: None,
+            eager: EAGER_BYTES,
         });
         let result = poll_fn(|cx| {
             if let Some(sending) = &mut upload
@@ -255,6 +260,8 @@ struct Upload {
     body: ReplayBody,
     /// Data that waits for room, and whether it is the last.
     pending: Option<(Bytes, bool)>,
+    /// What is left of [`EAGER_BYTES`].
+    eager: usize,
 }
 
 impl Upload {
@@ -275,6 +282,14 @@ impl Upload {
             match frame.map(|frame| frame.map(http_body::Frame::into_data)) {
                 Some(Ok(Ok(data))) => {
                     let last = self.body.is_end_stream();
+                    if let Some(left) = self.eager.checked_sub(data.len()) {
+                        self.eager = left;
+                        if self.stream.send_data(data, last).is_err() || last {
+                            return Poll::Ready(());
+                        }
+                        continue;
+                    }
+                    self.eager = 0;
                     self.stream.reserve_capacity(data.len());
                     self.pending = Some((data, last));
                 }
