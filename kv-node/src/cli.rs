@@ -67,7 +67,7 @@ pub struct Args {
     /// Time between heartbeats
     #[arg(long, env = "QUORATE_HEARTBEAT_INTERVAL", value_name = "MS", default_value = "75", value_parser = clap::value_parser!(u64).range(5..=10_000))]
     pub heartbeat_interval: u64,
-    /// Shortest time without a leader before an election; the longest is twice as long
+    /// Time without a sign of the leader after which an election is near; it starts within twice that
     #[arg(long, env = "QUORATE_ELECTION_TIMEOUT", value_name = "MS", default_value = "300", value_parser = clap::value_parser!(u64).range(20..=50_000))]
     pub election_timeout: u64,
     /// Entries between two points at which the log may be purged

@@ -60,7 +60,8 @@ pub struct Config {
     pub quota_bytes: u64,
     /// Time between heartbeats.
     pub heartbeat_interval_ms: u64,
-    /// Shortest election timeout; the longest is twice as long.
+    /// How long a node believes in a leader that it does not hear; it starts an election a third of that
+    /// to all of that later, at random.
     pub election_timeout_ms: u64,
     /// Entries between two snapshots.
     pub snapshot_count: u64,
@@ -476,7 +477,7 @@ impl Running {
             inner: Arc::new(Inner {
                 ids,
                 limits: self.config.limits.clone(),
-                lease_ms: self.config.election_timeout_ms * 2,
+                lease_ms: self.config.election_timeout_ms,
                 raft,
                 wal,
                 store,
@@ -600,8 +601,9 @@ fn raft_config(config: &Config, cluster_id: u64) -> RaftConfig {
     RaftConfig {
         cluster_name: format!("{cluster_id:x}"),
         heartbeat_interval: config.heartbeat_interval_ms,
-        election_timeout_min: config.election_timeout_ms,
-        election_timeout_max: config.election_timeout_ms * 2,
+        // openraft takes the longest for the lease of a leader too, and waits for both one after the other.
+        election_timeout_min: (config.election_timeout_ms / 3).max(config.heartbeat_interval_ms + 1),
+        election_timeout_max: config.election_timeout_ms,
         max_payload_entries: 1024,
         // A follower is sent a snapshot when it is so far behind that the log is shorter than the store.
         replication_lag_threshold: config.snapshot_count * 2,
@@ -615,7 +617,7 @@ fn raft_config(config: &Config, cluster_id: u64) -> RaftConfig {
         enable_leader_restore: Some(false),
         // A leader that lost its quorum sends heartbeats in phases only, so that others may elect one
         // (openraft #2080). The least that openraft allows: lease and longest election.
-        quorum_loss_probe_interval: Some(config.election_timeout_ms * 4),
+        quorum_loss_probe_interval: Some(config.election_timeout_ms * 2),
         backoff: "100ms".to_owned(),
         ..RaftConfig::default()
     }

@@ -15,9 +15,9 @@ use crate::{
 };
 
 /// Records that share a block at most.
-const RECORDS_MAX: usize = 4;
+const RECORDS_MAX: usize = 8;
 /// Bytes beyond which a block takes no further record. A larger record has a block for itself.
-const BYTES_MAX: usize = 2 << 10;
+const BYTES_MAX: usize = 4 << 10;
 
 /// Collects records, in order of revision, into blocks.
 #[derive(Debug, Default)]
