@@ -1,11 +1,17 @@
 //! Compiles the .proto files with protox, in Rust, so that no machine needs protoc.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let files = ["proto/etcd/kv.proto", "proto/etcd/rpc.proto", "proto/quorate/peer.proto"];
+    let files = [
+        "proto/etcd/kv.proto",
+        "proto/etcd/rpc.proto",
+        "proto/quorate/peer.proto",
+    ];
     for file in files {
         println!("cargo:rerun-if-changed={file}");
     }
     let descriptors = protox::compile(files, ["proto"])?;
-    tonic_prost_build::configure().bytes(".").compile_fds(descriptors)?;
+    tonic_prost_build::configure()
+        .bytes(".")
+        .compile_fds(descriptors)?;
     Ok(())
 }

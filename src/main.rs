@@ -19,19 +19,32 @@ use cli::{Invocation, OwnCommand, Server};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    let outcome = match cli::parse() {
-        Invocation::Client(args) => {
-            log(EnvFilter::from_default_env());
-            return kv_client::cli::run(args).await;
-        }
-        Invocation::Own(command) => run(*command).await,
+fn main() -> ExitCode {
+    let invocation = cli::parse();
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    if let Invocation::Own(command) = &invocation
+        && matches!(**command, OwnCommand::Node(_))
+    {
+        runtime.worker_threads(kv_node::worker_threads());
+    }
+    let outcome = match runtime.enable_all().build() {
+        Ok(runtime) => runtime.block_on(execute(invocation)),
+        Err(error) => Err(anyhow::Error::from(error).context("cannot start the runtime")),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
         ExitCode::FAILURE
     })
+}
+
+async fn execute(invocation: Invocation) -> anyhow::Result<ExitCode> {
+    match invocation {
+        Invocation::Client(args) => {
+            log(EnvFilter::from_default_env());
+            Ok(kv_client::cli::run(args).await)
+        }
+        Invocation::Own(command) => run(*command).await,
+    }
 }
 
 async fn run(command: OwnCommand) -> anyhow::Result<ExitCode> {

@@ -26,28 +26,65 @@ pub struct Args {
     #[arg(long, env = "QUORATE_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
     /// Where to listen for clients
-    #[arg(long, env = "QUORATE_LISTEN_CLIENT_URLS", value_name = "URLS", value_delimiter = ',', default_value = "http://localhost:2379")]
+    #[arg(
+        long,
+        env = "QUORATE_LISTEN_CLIENT_URLS",
+        value_name = "URLS",
+        value_delimiter = ',',
+        default_value = "http://localhost:2379"
+    )]
     pub listen_client_urls: Vec<String>,
     /// Where clients reach this member [default: the listen URLs, with the host name for 0.0.0.0]
-    #[arg(long, env = "QUORATE_ADVERTISE_CLIENT_URLS", value_name = "URLS", value_delimiter = ',')]
+    #[arg(
+        long,
+        env = "QUORATE_ADVERTISE_CLIENT_URLS",
+        value_name = "URLS",
+        value_delimiter = ','
+    )]
     pub advertise_client_urls: Vec<String>,
     /// Where to listen for other members
-    #[arg(long, env = "QUORATE_LISTEN_PEER_URLS", value_name = "URLS", value_delimiter = ',', default_value = "http://localhost:2380")]
+    #[arg(
+        long,
+        env = "QUORATE_LISTEN_PEER_URLS",
+        value_name = "URLS",
+        value_delimiter = ',',
+        default_value = "http://localhost:2380"
+    )]
     pub listen_peer_urls: Vec<String>,
     /// Where other members reach this one [default: the listen URLs, with the host name for 0.0.0.0]
-    #[arg(long, env = "QUORATE_INITIAL_ADVERTISE_PEER_URLS", value_name = "URLS", value_delimiter = ',')]
+    #[arg(
+        long,
+        env = "QUORATE_INITIAL_ADVERTISE_PEER_URLS",
+        value_name = "URLS",
+        value_delimiter = ','
+    )]
     pub initial_advertise_peer_urls: Vec<String>,
     /// The founders of the cluster, as name=peer-url pairs
     #[arg(long, env = "QUORATE_INITIAL_CLUSTER", value_name = "NAME=URL,…", value_delimiter = ',', conflicts_with_all = ["join", "bootstrap_expect"])]
     pub initial_cluster: Vec<String>,
     /// Whether --initial-cluster founds a cluster or names one to join
-    #[arg(long, env = "QUORATE_INITIAL_CLUSTER_STATE", value_enum, default_value = "new")]
+    #[arg(
+        long,
+        env = "QUORATE_INITIAL_CLUSTER_STATE",
+        value_enum,
+        default_value = "new"
+    )]
     pub initial_cluster_state: ClusterState,
     /// Tells clusters with the same founders apart
-    #[arg(long, env = "QUORATE_INITIAL_CLUSTER_TOKEN", value_name = "TOKEN", default_value = "etcd-cluster")]
+    #[arg(
+        long,
+        env = "QUORATE_INITIAL_CLUSTER_TOKEN",
+        value_name = "TOKEN",
+        default_value = "etcd-cluster"
+    )]
     pub initial_cluster_token: String,
     /// Hosts to find the cluster at; one DNS name may stand for many members
-    #[arg(long, env = "QUORATE_JOIN", value_name = "HOST[:PORT],…", value_delimiter = ',')]
+    #[arg(
+        long,
+        env = "QUORATE_JOIN",
+        value_name = "HOST[:PORT],…",
+        value_delimiter = ','
+    )]
     pub join: Vec<String>,
     /// Found a cluster once so many nodes have found each other; a cluster that exists is joined instead
     #[arg(long, env = "QUORATE_BOOTSTRAP_EXPECT", value_name = "N", requires = "join", value_parser = clap::value_parser!(u16).range(1..=7))]
@@ -56,7 +93,12 @@ pub struct Args {
     #[arg(long, env = "QUORATE_MAX_VOTERS", value_name = "N", default_value = "5", value_parser = clap::value_parser!(u16).range(1..=7))]
     pub max_voters: u16,
     /// Bound on the live bytes of keys and values, 0 for 2 GiB
-    #[arg(long, env = "QUORATE_QUOTA_BACKEND_BYTES", value_name = "BYTES", default_value = "0")]
+    #[arg(
+        long,
+        env = "QUORATE_QUOTA_BACKEND_BYTES",
+        value_name = "BYTES",
+        default_value = "0"
+    )]
     pub quota_backend_bytes: u64,
     /// Largest request
     #[arg(long, env = "QUORATE_MAX_REQUEST_BYTES", value_name = "BYTES", default_value = "1572864", value_parser = clap::value_parser!(u32).range(1024..=(32 << 20)))]
@@ -114,15 +156,32 @@ impl Args {
         );
         let host = host_name();
         let static_start = !self.initial_cluster.is_empty();
-        let name = self.name.clone().unwrap_or_else(|| if static_start { "default".into() } else { host.clone() });
+        let name = self.name.clone().unwrap_or_else(|| {
+            if static_start {
+                "default".into()
+            } else {
+                host.clone()
+            }
+        });
         let listen_client = hosts_of(&self.listen_client_urls, "--listen-client-urls")?;
         let listen_peer = hosts_of(&self.listen_peer_urls, "--listen-peer-urls")?;
-        let client_urls = advertised(&self.advertise_client_urls, &listen_client, &host, "--advertise-client-urls")?;
-        let peer_urls =
-            advertised(&self.initial_advertise_peer_urls, &listen_peer, &host, "--initial-advertise-peer-urls")?;
+        let client_urls = advertised(
+            &self.advertise_client_urls,
+            &listen_client,
+            &host,
+            "--advertise-client-urls",
+        )?;
+        let peer_urls = advertised(
+            &self.initial_advertise_peer_urls,
+            &listen_peer,
+            &host,
+            "--initial-advertise-peer-urls",
+        )?;
         let bootstrap = self.bootstrap(&name, &peer_urls)?;
         Ok(Config {
-            data_dir: self.data_dir.unwrap_or_else(|| PathBuf::from(format!("{name}.quorate"))),
+            data_dir: self
+                .data_dir
+                .unwrap_or_else(|| PathBuf::from(format!("{name}.quorate"))),
             name,
             listen_client,
             client_urls,
@@ -130,7 +189,11 @@ impl Args {
             peer_urls,
             bootstrap,
             max_voters: self.max_voters.into(),
-            quota_bytes: if self.quota_backend_bytes == 0 { DEFAULT_QUOTA_BYTES } else { self.quota_backend_bytes },
+            quota_bytes: if self.quota_backend_bytes == 0 {
+                DEFAULT_QUOTA_BYTES
+            } else {
+                self.quota_backend_bytes
+            },
             heartbeat_interval_ms: self.heartbeat_interval,
             election_timeout_ms: self.election_timeout,
             snapshot_count: self.snapshot_count,
@@ -184,10 +247,15 @@ fn host_of(url: &str, flag: &str) -> anyhow::Result<String> {
         bail!("{flag}: {url:?} is not a URL like http://127.0.0.1:2379");
     };
     let host = host.trim_end_matches('/');
-    let (name, port) = host.rsplit_once(':').with_context(|| format!("{flag}: {url:?} has no port"))?;
+    let (name, port) = host
+        .rsplit_once(':')
+        .with_context(|| format!("{flag}: {url:?} has no port"))?;
     let port: Result<u16, _> = port.parse();
     ensure!(port.is_ok(), "{flag}: {url:?} has no valid port");
-    ensure!(!name.is_empty() && !name.contains('/'), "{flag}: {url:?} has no valid host");
+    ensure!(
+        !name.is_empty() && !name.contains('/'),
+        "{flag}: {url:?} has no valid host"
+    );
     Ok(host.to_owned())
 }
 
@@ -196,9 +264,17 @@ fn hosts_of(urls: &[String], flag: &str) -> anyhow::Result<Vec<String>> {
 }
 
 /// What is advertised: what was given, or else where this node listens, under a name that others can use.
-fn advertised(given: &[String], listen: &[String], host_name: &str, flag: &str) -> anyhow::Result<Vec<String>> {
+fn advertised(
+    given: &[String],
+    listen: &[String],
+    host_name: &str,
+    flag: &str,
+) -> anyhow::Result<Vec<String>> {
     if !given.is_empty() {
-        return Ok(hosts_of(given, flag)?.into_iter().map(|host| format!("http://{host}")).collect());
+        return Ok(hosts_of(given, flag)?
+            .into_iter()
+            .map(|host| format!("http://{host}"))
+            .collect());
     }
     let reachable = listen.iter().map(|host| match host.rsplit_once(':') {
         Some(("0.0.0.0" | "[::]", port)) => format!("http://{host_name}:{port}"),
@@ -233,16 +309,33 @@ mod tests {
              --initial-cluster n1=http://127.0.0.1:12380,n2=http://127.0.0.1:22380 --initial-cluster-state new",
         )
         .unwrap();
-        assert_eq!((config.name.as_str(), config.listen_client.as_slice()), ("n1", &["127.0.0.1:12379".into()][..]));
-        let Bootstrap::Static { members, token, existing } = config.bootstrap else { panic!("static") };
+        assert_eq!(
+            (config.name.as_str(), config.listen_client.as_slice()),
+            ("n1", &["127.0.0.1:12379".into()][..])
+        );
+        let Bootstrap::Static {
+            members,
+            token,
+            existing,
+        } = config.bootstrap
+        else {
+            panic!("static")
+        };
         assert_eq!((members.len(), token.as_str(), existing), (2, "t", false));
     }
 
     #[test]
     fn advertises_the_host_name_for_all_addresses() {
-        let config = config("--listen-client-urls http://0.0.0.0:2379 --join kv-node --bootstrap-expect 3").unwrap();
+        let config =
+            config("--listen-client-urls http://0.0.0.0:2379 --join kv-node --bootstrap-expect 3").unwrap();
         assert_eq!(config.client_urls, [format!("http://{}:2379", host_name())]);
-        assert_eq!(config.bootstrap, Bootstrap::Dynamic { join: vec!["kv-node".into()], expect: Some(3) });
+        assert_eq!(
+            config.bootstrap,
+            Bootstrap::Dynamic {
+                join: vec!["kv-node".into()],
+                expect: Some(3)
+            }
+        );
     }
 
     #[test]
@@ -252,7 +345,10 @@ mod tests {
             ("--listen-peer-urls http://127.0.0.1", "has no port"),
             ("--listen-peer-urls https://127.0.0.1:1", "TLS is not supported"),
             ("--initial-cluster nonsense", "is not NAME=URL"),
-            ("--heartbeat-interval 200 --election-timeout 300", "--election-timeout 300 is too short"),
+            (
+                "--heartbeat-interval 200 --election-timeout 300",
+                "--election-timeout 300 is too short",
+            ),
             ("--bootstrap-expect 3", "--join"),
             ("--no-such-flag", "--no-such-flag"),
         ] {

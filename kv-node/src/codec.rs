@@ -45,7 +45,9 @@ impl From<CodecError> for std::io::Error {
 }
 
 fn options() -> impl Options {
-    bincode::DefaultOptions::new().with_limit(MAX_FRAME_BYTES as u64).reject_trailing_bytes()
+    bincode::DefaultOptions::new()
+        .with_limit(MAX_FRAME_BYTES as u64)
+        .reject_trailing_bytes()
 }
 
 /// Encodes a value into a frame.

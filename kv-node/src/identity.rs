@@ -23,8 +23,11 @@ pub struct Identity {
     pub node_id: u64,
     /// The cluster this node belongs to, once that is settled.
     pub cluster_id: Option<u64>,
-    /// The founding of a cluster that this node has agreed to.
+    /// The founding of a cluster that this node agrees to.
     pub ballot: Option<Ballot>,
+    /// The lowest author of a ballot it has ever agreed to, see [`crate::bootstrap::agree`].
+    #[serde(default)]
+    pub floor: Option<u64>,
     /// The members as last seen: whom to ask when the store must be rebuilt.
     #[serde(default)]
     pub members: BTreeMap<u64, Member>,
@@ -33,7 +36,20 @@ pub struct Identity {
 impl Identity {
     /// A new one.
     pub fn new(node_id: u64) -> Identity {
-        Identity { format: FORMAT, node_id, cluster_id: None, ballot: None, members: BTreeMap::new() }
+        Identity {
+            format: FORMAT,
+            node_id,
+            cluster_id: None,
+            ballot: None,
+            floor: None,
+            members: BTreeMap::new(),
+        }
+    }
+
+    /// Agrees to a ballot.
+    pub fn hold(&mut self, ballot: Ballot) {
+        self.floor = Some(ballot.author);
+        self.ballot = Some(ballot);
     }
 }
 
@@ -41,10 +57,14 @@ impl Identity {
 #[derive(Debug, thiserror::Error)]
 pub enum DirError {
     /// Another process holds the lock.
-    #[error("data directory {0} is in use by another process: stop that node, or give this one another --data-dir")]
+    #[error(
+        "data directory {0} is in use by another process: stop that node, or give this one another --data-dir"
+    )]
     InUse(PathBuf),
     /// The file system refuses.
-    #[error("data directory {path} cannot be used: {source}: check that it exists on a writable disk and belongs to this user (--data-dir)")]
+    #[error(
+        "data directory {path} cannot be used: {source}: check that it exists on a writable disk and belongs to this user (--data-dir)"
+    )]
     Io {
         /// The path that was refused.
         path: PathBuf,
@@ -52,7 +72,9 @@ pub enum DirError {
         source: io::Error,
     },
     /// Written by a later release.
-    #[error("data directory {path} has format {found}, this release reads up to {FORMAT}: run a newer release on it")]
+    #[error(
+        "data directory {path} has format {found}, this release reads up to {FORMAT}: run a newer release on it"
+    )]
     Newer {
         /// The identity file.
         path: PathBuf,
@@ -60,7 +82,9 @@ pub enum DirError {
         found: u32,
     },
     /// Not what this program wrote.
-    #[error("{path} cannot be read: {source}: restore it from a backup, or remove the member and let it join again with an empty data directory")]
+    #[error(
+        "{path} cannot be read: {source}: restore it from a backup, or remove the member and let it join again with an empty data directory"
+    )]
     Damaged {
         /// The identity file.
         path: PathBuf,
@@ -81,11 +105,21 @@ impl DataDir {
     /// # Errors
     /// See [`DirError`].
     pub fn open(path: &Path) -> Result<DataDir, DirError> {
-        let failed = |source| DirError::Io { path: path.to_owned(), source };
+        let failed = |source| DirError::Io {
+            path: path.to_owned(),
+            source,
+        };
         fs::create_dir_all(path).map_err(failed)?;
-        let lock = File::options().create(true).append(true).open(path.join("LOCK")).map_err(failed)?;
+        let lock = File::options()
+            .create(true)
+            .append(true)
+            .open(path.join("LOCK"))
+            .map_err(failed)?;
         match lock.try_lock() {
-            Ok(()) => Ok(DataDir { path: path.to_owned(), _lock: lock }),
+            Ok(()) => Ok(DataDir {
+                path: path.to_owned(),
+                _lock: lock,
+            }),
             Err(TryLockError::WouldBlock) => Err(DirError::InUse(path.to_owned())),
             Err(TryLockError::Error(source)) => Err(failed(source)),
         }
@@ -121,7 +155,9 @@ impl DataDir {
             Ok(_) => {}
             Err(source) => return Err(DirError::Damaged { path, source }),
         }
-        serde_json::from_slice(&text).map(Some).map_err(|source| DirError::Damaged { path, source })
+        serde_json::from_slice(&text)
+            .map(Some)
+            .map_err(|source| DirError::Damaged { path, source })
     }
 
     /// Stores the identity durably: when this returns, a power cut does not undo it.
@@ -138,7 +174,10 @@ impl DataDir {
             fs::rename(&new, &path)?;
             File::open(&self.path)?.sync_all()
         };
-        write().map_err(|source| DirError::Io { path: path.clone(), source })
+        write().map_err(|source| DirError::Io {
+            path: path.clone(),
+            source,
+        })
     }
 }
 
@@ -151,7 +190,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let data = DataDir::open(dir.path()).unwrap();
         assert_eq!(data.load().unwrap(), None);
-        let identity = Identity { cluster_id: Some(7), ..Identity::new(42) };
+        let identity = Identity {
+            cluster_id: Some(7),
+            ..Identity::new(42)
+        };
         data.save(&identity).unwrap();
         assert!(matches!(DataDir::open(dir.path()), Err(DirError::InUse(_))));
         drop(data);
@@ -162,9 +204,16 @@ mod tests {
     fn refuses_a_newer_format_and_a_damaged_file_by_name() {
         let dir = tempfile::tempdir().unwrap();
         let data = DataDir::open(dir.path()).unwrap();
-        fs::write(dir.path().join("identity.json"), r#"{"format": 9, "what": "ever"}"#).unwrap();
+        fs::write(
+            dir.path().join("identity.json"),
+            r#"{"format": 9, "what": "ever"}"#,
+        )
+        .unwrap();
         let error = data.load().unwrap_err().to_string();
-        assert!(error.contains("has format 9") && error.contains("newer release"), "{error}");
+        assert!(
+            error.contains("has format 9") && error.contains("newer release"),
+            "{error}"
+        );
         fs::write(dir.path().join("identity.json"), "{").unwrap();
         let error = data.load().unwrap_err().to_string();
         assert!(error.contains("identity.json cannot be read"), "{error}");

@@ -18,6 +18,14 @@ pub mod space;
 pub mod storage;
 pub mod switch;
 
+/// How many threads a node's runtime should have: half of the cores. The log, the store and the disk
+/// have threads of their own, and each further one makes a request wake more of them. Measured with three
+/// nodes on two cores: one thread each serves a third more than two.
+pub fn worker_threads() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    (cores / 2).max(1)
+}
+
 /// Runs a node until `shutdown` resolves, then stops it cleanly: leadership is handed over first.
 ///
 /// # Errors

@@ -18,10 +18,14 @@ struct Line {
     args: kv_node::cli::Args,
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let Line { args } = Line::parse();
-    match run(args).await {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(kv_node::worker_threads())
+        .enable_all()
+        .build()
+        .context("cannot start the runtime");
+    match runtime.and_then(|runtime| runtime.block_on(run(args))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -31,7 +35,10 @@ async fn main() -> ExitCode {
 }
 
 async fn run(args: kv_node::cli::Args) -> anyhow::Result<()> {
-    tracing_subscriber::fmt().with_env_filter(EnvFilter::try_new(args.log_filter()).context("--log-level")?).with_writer(std::io::stderr).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::try_new(args.log_filter()).context("--log-level")?)
+        .with_writer(std::io::stderr)
+        .init();
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let shutdown = async move {
         tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }

@@ -34,20 +34,37 @@ pub struct Membership {
 
 impl Membership {
     /// Of a running node.
-    pub fn new(raft: Raft) -> Membership {
-        Membership { leadership: Leadership::of(&raft), raft, one_at_a_time: Arc::default() }
+    pub fn new(raft: Raft, leadership: Leadership) -> Membership {
+        Membership {
+            leadership,
+            raft,
+            one_at_a_time: Arc::default(),
+        }
     }
 
     async fn change_here(&self, request: MemberRequest) -> MemberAnswer {
         let _one = self.one_at_a_time.lock().await;
-        let MemberRequest { node_id, member, join, .. } = request;
+        let MemberRequest {
+            node_id,
+            member,
+            join,
+            ..
+        } = request;
         let known = self.member(node_id);
         let result = match known {
             Some(known) if known == member => return MemberAnswer::Done,
-            Some(_) => self.change(ChangeMembers::SetNodes([(node_id, member)].into())).await,
+            Some(_) => {
+                self.change(ChangeMembers::SetNodes([(node_id, member)].into()))
+                    .await
+            }
             None if join => {
-                tracing::info!(node_id = format!("{node_id:x}"), name = member.name, "a node joins as learner");
-                self.change(ChangeMembers::AddNodes([(node_id, member)].into())).await
+                tracing::info!(
+                    node_id = format!("{node_id:x}"),
+                    name = member.name,
+                    "a node joins as learner"
+                );
+                self.change(ChangeMembers::AddNodes([(node_id, member)].into()))
+                    .await
             }
             None => {
                 return MemberAnswer::Refused(format!(
@@ -71,7 +88,11 @@ impl Membership {
     }
 
     async fn change(&self, change: ChangeMembers<u64, Member>) -> Result<(), String> {
-        self.raft.change_membership(change, true).await.map(drop).map_err(|error| error.to_string())
+        self.raft
+            .change_membership(change, true)
+            .await
+            .map(drop)
+            .map_err(|error| error.to_string())
     }
 
     /// Promotes learners while this node leads, up to `max_voters`, keeping the number of voters odd.
@@ -92,7 +113,10 @@ impl Membership {
         }
         let _one = self.one_at_a_time.lock().await;
         let ids: Vec<String> = promoted.iter().map(|id| format!("{id:x}")).collect();
-        tracing::info!(learners = ids.join(","), "learners have caught up and become voters");
+        tracing::info!(
+            learners = ids.join(","),
+            "learners have caught up and become voters"
+        );
         if let Err(error) = self.change(ChangeMembers::AddVoterIds(promoted)).await {
             tracing::warn!(error, "learners not promoted");
         }
@@ -102,7 +126,9 @@ impl Membership {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         let last = metrics.last_log_index.unwrap_or(0);
-        let Some(replication) = &metrics.replication else { return Vec::new() };
+        let Some(replication) = &metrics.replication else {
+            return Vec::new();
+        };
         let learners = metrics.membership_config.membership().learner_ids();
         let behind = |id: &u64| match replication.get(id) {
             Some(Some(matched)) => last.saturating_sub(matched.index),
@@ -115,7 +141,11 @@ impl Membership {
 /// The learners to promote: as many as fit under `max_voters` and leave the number of voters odd.
 fn choose(voters: usize, caught_up: &[u64], max_voters: usize) -> BTreeSet<u64> {
     let room = max_voters.saturating_sub(voters).min(caught_up.len());
-    let take = if (voters + room) % 2 == 1 { room } else { room.saturating_sub(1) };
+    let take = if (voters + room) % 2 == 1 {
+        room
+    } else {
+        room.saturating_sub(1)
+    };
     caught_up.iter().take(take).copied().collect()
 }
 
@@ -168,11 +198,17 @@ async fn announce_once(
         Leader::Unknown => ask.get(round % ask.len()).cloned(),
     };
     let at = at.ok_or("no leader and nobody to ask")?;
-    let answer = client.members(&at, request).await.map_err(|error| error.to_string())?;
+    let answer = client
+        .members(&at, request)
+        .await
+        .map_err(|error| error.to_string())?;
     match answer {
         MemberAnswer::Leader(Some(leader)) => {
             let at = leader.peer_urls.first().ok_or("the leader has no address")?;
-            client.members(at, request).await.map_err(|error| error.to_string())
+            client
+                .members(at, request)
+                .await
+                .map_err(|error| error.to_string())
         }
         other => Ok(other),
     }

@@ -6,7 +6,7 @@ use anyhow::Context;
 use kv_core::{Command, Outcome};
 use kv_store::Store;
 use kv_wal::{Disk, RealDisk, Wal};
-use openraft::{Config as RaftConfig, Instant as _, ServerState, SnapshotPolicy, async_runtime::watch::WatchReceiver};
+use openraft::{Config as RaftConfig, ServerState, SnapshotPolicy, async_runtime::watch::WatchReceiver};
 use parking_lot::Mutex;
 use tokio::{net::TcpListener, sync::watch, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -21,9 +21,10 @@ use crate::{
     identity::{DataDir, Identity},
     membership::{self, Membership},
     raft::{
+        leader::{Heard, Leadership},
         log_store::LogStore,
         network::{Dial, Network},
-        peer_service::PeerService,
+        peer_service::{PeerServerGuarded, PeerService},
         propose::Proposer,
         read_index::ReadIndex,
         state_machine::StateMachine,
@@ -32,7 +33,7 @@ use crate::{
     server,
     space::Space,
     storage,
-    switch::{self, Later},
+    switch::{self, Front, Port},
 };
 
 pub use crate::raft::{propose::ProposeError, read_index::ReadBarrierError};
@@ -171,8 +172,8 @@ pub struct Node {
 struct Inner {
     ids: Ids,
     limits: Limits,
-    /// How long a leader that hears nothing from its followers still counts as one.
-    lease_ms: u64,
+    leadership: Leadership,
+    heard: Heard,
     raft: Raft,
     wal: Wal,
     store: Store,
@@ -233,7 +234,13 @@ impl Node {
 
     /// Raft's term, for response headers.
     pub fn term(&self) -> u64 {
-        self.inner.raft.server_metrics().borrow_watched().vote.leader_id.term
+        self.inner
+            .raft
+            .server_metrics()
+            .borrow_watched()
+            .vote
+            .leader_id
+            .term
     }
 
     /// Proposals that wait on this node.
@@ -253,14 +260,8 @@ impl Node {
         if space.is_exhausted() {
             errors.push("NOSPACE".to_owned());
         }
-        // A leader knows only by their silence that the others are gone.
-        let lease = Duration::from_millis(self.inner.lease_ms);
-        let alone = metrics.membership_config.membership().voter_ids().count() == 1;
-        let deserted = metrics.state == ServerState::Leader
-            && !alone
-            && metrics.last_quorum_acked.as_ref().is_none_or(|acked| acked.elapsed() > lease);
         Status {
-            leader: metrics.current_leader.filter(|_| !deserted),
+            leader: self.inner.leadership.alive(&metrics),
             term: metrics.current_term,
             last_log_index: metrics.last_log_index.unwrap_or(0),
             committed_index: metrics.local_committed.map_or(0, |id| id.index),
@@ -295,16 +296,38 @@ impl Node {
         let status = self.status();
         let behind = status.committed_index.saturating_sub(status.applied_index);
         let metrics = self.inner.raft.metrics();
-        let running = metrics.borrow_watched().running_state.as_ref().err().map(ToString::to_string);
+        let running = metrics
+            .borrow_watched()
+            .running_state
+            .as_ref()
+            .err()
+            .map(ToString::to_string);
         let log = self.inner.wal.stats();
-        let stalled = log.stalled_for.map(|for_| format!("the disk has been full for {} s", for_.as_secs()));
+        let stalled = log
+            .stalled_for
+            .map(|for_| format!("the disk has been full for {} s", for_.as_secs()));
         let check = |name, failure| Check { name, failure };
         vec![
             check("running", running),
-            check("leader", status.leader.is_none().then(|| "no leader with a quorum".to_owned())),
-            check("caught_up", (behind > READY_BEHIND_MAX).then(|| format!("{behind} entries behind"))),
+            check(
+                "leader",
+                status
+                    .leader
+                    .is_none()
+                    .then(|| "no leader with a quorum".to_owned()),
+            ),
+            check(
+                "caught_up",
+                (behind > READY_BEHIND_MAX).then(|| format!("{behind} entries behind")),
+            ),
             check("log", log.failed.or(stalled)),
-            check("stopping", self.inner.stop.is_cancelled().then(|| "the node is stopping".to_owned())),
+            check(
+                "stopping",
+                self.inner
+                    .stop
+                    .is_cancelled()
+                    .then(|| "the node is stopping".to_owned()),
+            ),
         ]
     }
 
@@ -343,9 +366,12 @@ pub async fn run(config: Config, env: Env, shutdown: impl Future<Output = ()> + 
             return Ok(());
         }
     };
+    // A task of its own: it is woken by every entry, and this thread should not be.
+    let watched = node.clone();
+    let failed = tokio::spawn(async move { watched.failed().await });
     let failure = tokio::select! {
         () = &mut shutdown => None,
-        failure = node.failed() => Some(failure),
+        failure = failed => Some(failure?),
     };
     running.stop(&node).await;
     match failure {
@@ -354,13 +380,15 @@ pub async fn run(config: Config, env: Env, shutdown: impl Future<Output = ()> + 
     }
 }
 
+type PeerPort = Front<PeerServerGuarded>;
+
 /// A node's ports and data directory: open from the first moment, before there is consensus.
 pub struct Running {
     config: Config,
     local: Arc<Mutex<Local>>,
     control: Control,
-    peers: Later,
-    clients: Later,
+    peers: Port<PeerPort>,
+    clients: Port<api::ClientPort>,
     progress: watch::Sender<String>,
     /// Stops the client ports, and says that the node is stopping.
     stop: CancellationToken,
@@ -389,25 +417,34 @@ impl Running {
         let peer_ports = listen_all(&config.listen_peer, "--listen-peer-urls").await?;
         let client_ports = listen_all(&config.listen_client, "--listen-client-urls").await?;
         let local = Arc::new(Mutex::new(Local::new(dir, identity, member)));
+        let control = Control {
+            local: local.clone(),
+            members: Arc::new(OnceLock::new()),
+        };
+        let progress = watch::Sender::new("starting".to_owned());
         let running = Running {
-            control: Control { local: local.clone(), members: Arc::new(OnceLock::new()) },
+            peers: Port::new(control::router(control.clone()).fallback(switch::raft_not_running)),
+            clients: Port::new(switch::starting(progress.subscribe())),
+            control,
             config,
             local,
-            peers: Later::default(),
-            clients: Later::default(),
-            progress: watch::Sender::new("starting".to_owned()),
+            progress,
             stop: CancellationToken::new(),
             client_servers: TaskTracker::new(),
             stop_peers: CancellationToken::new(),
             peer_servers: TaskTracker::new(),
         };
-        let peers = running.peers.clone().behind(control::router(running.control.clone()), switch::raft_not_running);
-        let clients = running.clients.clone().or_starting(running.progress.subscribe());
         for port in peer_ports {
-            running.peer_servers.spawn(server::serve(port, peers.clone(), running.stop_peers.clone()));
+            running.peer_servers.spawn(server::serve(
+                port,
+                running.peers.clone(),
+                running.stop_peers.clone(),
+            ));
         }
         for port in client_ports {
-            running.client_servers.spawn(server::serve(port, clients.clone(), running.stop.clone()));
+            running
+                .client_servers
+                .spawn(server::serve(port, running.clients.clone(), running.stop.clone()));
         }
         Ok(running)
     }
@@ -430,9 +467,20 @@ impl Running {
         let identity = self.local.lock().identity().clone();
         let cluster_id = identity.cluster_id.context("bootstrap ends with a cluster id")?;
         let network = Network::new(cluster_id, env.dial.clone());
-        let store = tokio::task::spawn_blocking(move || (env.store)(&dir.join("store"), cluster_id)).await??;
+        let store =
+            tokio::task::spawn_blocking(move || (env.store)(&dir.join("store"), cluster_id)).await??;
         storage::reconcile(&wal, &store, &identity, &network, &self.progress).await?;
-        let node = self.start_raft(Ids { cluster_id, member_id: node_id }, wal, store, network).await?;
+        let node = self
+            .start_raft(
+                Ids {
+                    cluster_id,
+                    member_id: node_id,
+                },
+                wal,
+                store,
+                network,
+            )
+            .await?;
         self.found(&node, &start).await?;
         self.serve(&node, client, start == Start::Join);
         Ok(node)
@@ -441,12 +489,19 @@ impl Running {
     async fn bootstrap(&self, client: &ControlClient, wal: &Wal, was_settled: bool) -> anyhow::Result<Start> {
         let log_is_empty = wal.last().is_none() && wal.vote().is_none();
         if !log_is_empty {
-            anyhow::ensure!(was_settled, "the data directory has a log, but identity.json knows no cluster");
+            anyhow::ensure!(
+                was_settled,
+                "the data directory has a log, but identity.json knows no cluster"
+            );
             return Ok(Start::Restart);
         }
         let identity = self.local.lock().identity().clone();
         match &self.config.bootstrap {
-            Bootstrap::Static { members, existing: true, .. } => {
+            Bootstrap::Static {
+                members,
+                existing: true,
+                ..
+            } => {
                 let others: Vec<String> = members.values().flatten().cloned().collect();
                 Ok(founding::found_or_join(&self.local, client, &others, None, &self.progress).await?)
             }
@@ -468,16 +523,33 @@ impl Running {
         let (applied, applied_rx) = watch::channel(None);
         let machine = StateMachine::new(store.clone(), Arc::new(applied))?;
         let config = Arc::new(raft_config(&self.config, ids.cluster_id).validate()?);
-        let raft = Raft::new(ids.member_id, config, network.clone(), LogStore::new(wal.clone()), machine).await?;
+        let raft = Raft::new(
+            ids.member_id,
+            config,
+            network.clone(),
+            LogStore::new(wal.clone()),
+            machine,
+        )
+        .await?;
         let space = Space::new(wal.clone(), store.clone(), self.config.quota_bytes);
         let timeout = self.config.limits.request_timeout;
-        let proposer = Proposer::new(raft.clone(), network.clone(), space.clone(), timeout);
-        let read_index = ReadIndex::start(raft.clone(), network, applied_rx);
+        let heard = Heard::now();
+        let lease = Duration::from_millis(self.config.election_timeout_ms);
+        let leadership = Leadership::new(&raft, heard.clone(), lease);
+        let proposer = Proposer::new(
+            raft.clone(),
+            leadership.clone(),
+            network.clone(),
+            space.clone(),
+            timeout,
+        );
+        let read_index = ReadIndex::start(raft.clone(), leadership.clone(), network, applied_rx);
         Ok(Node {
             inner: Arc::new(Inner {
                 ids,
                 limits: self.config.limits.clone(),
-                lease_ms: self.config.election_timeout_ms,
+                leadership,
+                heard,
                 raft,
                 wal,
                 store,
@@ -493,7 +565,9 @@ impl Running {
 
     /// Writes the first entry of the log. Each founder may: it is the same entry.
     async fn found(&self, node: &Node, start: &Start) -> anyhow::Result<()> {
-        let Start::Found(members) = start else { return Ok(()) };
+        let Start::Found(members) = start else {
+            return Ok(());
+        };
         use openraft::errors::{InitializeError, RaftError};
         match node.inner.raft.initialize(members.clone()).await {
             Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
@@ -504,22 +578,40 @@ impl Running {
     /// Puts the APIs in place and starts what runs beside them.
     fn serve(&self, node: &Node, client: ControlClient, join: bool) {
         let inner = &node.inner;
-        let Ids { cluster_id, member_id } = inner.ids;
+        let Ids {
+            cluster_id,
+            member_id,
+        } = inner.ids;
         let peer = PeerService::new(
             inner.raft.clone(),
             inner.store.clone(),
             inner.proposer.clone(),
             inner.read_index.clone(),
+            inner.heard.clone(),
             self.stop_peers.clone(),
         );
-        let peer = tonic::service::Routes::new(peer.into_server(cluster_id, member_id)).into_axum_router();
-        self.peers.set(peer);
-        let membership = Membership::new(inner.raft.clone());
-        assert!(self.control.members.set(Arc::new(membership.clone())).is_ok(), "a node starts once");
+        self.peers.set(Front {
+            path: "/quorate.peer.v1.Peer/",
+            grpc: peer.into_server(cluster_id, member_id),
+            rest: control::router(self.control.clone()),
+        });
+        let membership = Membership::new(inner.raft.clone(), inner.leadership.clone());
+        assert!(
+            self.control.members.set(Arc::new(membership.clone())).is_ok(),
+            "a node starts once"
+        );
         let member = self.local.lock().seen().member;
-        let request = MemberRequest { cluster_id, node_id: member_id, member, join };
+        let request = MemberRequest {
+            cluster_id,
+            node_id: member_id,
+            member,
+            join,
+        };
         let known = self.local.lock().identity().members.clone();
-        let ask = known.values().flat_map(|member| member.peer_urls.clone()).collect();
+        let ask = known
+            .values()
+            .flat_map(|member| member.peer_urls.clone())
+            .collect();
         let announced = membership::announce(client, request, ask, membership.clone());
         let refused = inner.refused.clone();
         self.background(node, async move {
@@ -531,7 +623,7 @@ impl Running {
         self.background(node, inner.space.clone().watch(self.config.data_dir.clone()));
         self.background(node, sweep(inner.store.clone()));
         self.background(node, remember_members(inner.raft.clone(), self.local.clone()));
-        self.clients.set(api::router(node.clone()));
+        self.clients.set(api::client_port(node.clone()));
         tracing::info!(
             cluster_id = format!("{cluster_id:x}"),
             member_id = format!("{member_id:x}"),
@@ -582,9 +674,11 @@ impl Running {
 
 fn new_identity(config: &Config) -> anyhow::Result<Identity> {
     Ok(Identity::new(match &config.bootstrap {
-        Bootstrap::Static { members, token, existing: false } => {
-            bootstrap::static_ids(members, token, &config.name, &config.peer_urls)?.node_id
-        }
+        Bootstrap::Static {
+            members,
+            token,
+            existing: false,
+        } => bootstrap::static_ids(members, token, &config.name, &config.peer_urls)?.node_id,
         Bootstrap::Static { .. } | Bootstrap::Dynamic { .. } => rand::random::<u64>().max(1),
     }))
 }
@@ -633,7 +727,12 @@ async fn hand_over(raft: &Raft) {
         }
         let own = metrics.id;
         let voters = metrics.membership_config.membership().voter_ids();
-        let matched = |id: &u64| metrics.replication.as_ref().and_then(|r| r.get(id).copied().flatten());
+        let matched = |id: &u64| {
+            metrics
+                .replication
+                .as_ref()
+                .and_then(|r| r.get(id).copied().flatten())
+        };
         voters.filter(|id| *id != own).max_by_key(matched)
     };
     let Some(target) = target else { return };
@@ -641,7 +740,10 @@ async fn hand_over(raft: &Raft) {
     if raft.trigger().transfer_leader(target).await.is_err() {
         return;
     }
-    let handed = raft.wait(Some(HANDOVER_TIMEOUT)).metrics(|m| m.current_leader == Some(target), "handover").await;
+    let handed = raft
+        .wait(Some(HANDOVER_TIMEOUT))
+        .metrics(|m| m.current_leader == Some(target), "handover")
+        .await;
     if handed.is_err() {
         tracing::warn!("nobody took over in time; the others will elect a leader");
     }
@@ -672,11 +774,18 @@ async fn remember_members(raft: Raft, local: Arc<Mutex<Local>>) {
     loop {
         let members: BTreeMap<u64, Member> = {
             let metrics = metrics.borrow_and_update();
-            metrics.membership_config.membership().nodes().map(|(id, member)| (*id, member.clone())).collect()
+            metrics
+                .membership_config
+                .membership()
+                .nodes()
+                .map(|(id, member)| (*id, member.clone()))
+                .collect()
         };
         if !members.is_empty() {
             let local = local.clone();
-            let saved = tokio::task::spawn_blocking(move || local.lock().update(|identity| identity.members = members));
+            let saved = tokio::task::spawn_blocking(move || {
+                local.lock().update(|identity| identity.members = members)
+            });
             if let Ok(Err(error)) = saved.await {
                 tracing::warn!(%error, "members not remembered");
             }

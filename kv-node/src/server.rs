@@ -3,9 +3,10 @@
 //! `axum::serve` leaves Nagle's algorithm on and sets no time limit on headers, so connections are
 //! served with hyper-util's builder: HTTP/1.1 and HTTP/2 on one port, drained on shutdown.
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{convert::Infallible, io, net::SocketAddr, time::Duration};
 
-use axum::Router;
+use axum::{http::Request, response::Response};
+use hyper::body::Incoming;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::{conn::auto, graceful::GracefulShutdown},
@@ -16,6 +17,7 @@ use tokio::{
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
+use tower::Service;
 
 /// A client that has not sent its headers within this time is cut off.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -51,11 +53,22 @@ pub struct ListenError {
 /// # Errors
 /// When one of them cannot be bound.
 pub async fn listen(host_port: &str, flag: &'static str) -> Result<Vec<TcpListener>, ListenError> {
-    let failed = |source| ListenError { address: host_port.to_owned(), flag, source };
-    let addresses: Vec<SocketAddr> = tokio::net::lookup_host(host_port).await.map_err(failed)?.collect();
+    let failed = |source| ListenError {
+        address: host_port.to_owned(),
+        flag,
+        source,
+    };
+    let addresses: Vec<SocketAddr> = tokio::net::lookup_host(host_port)
+        .await
+        .map_err(failed)?
+        .collect();
     // "localhost" is 127.0.0.1 and ::1; a machine without IPv6 has only the first.
     let (v4, v6): (Vec<_>, Vec<_>) = addresses.into_iter().partition(SocketAddr::is_ipv4);
-    let mut listeners = v4.iter().map(|address| bind(*address)).collect::<Result<Vec<_>, _>>().map_err(failed)?;
+    let mut listeners = v4
+        .iter()
+        .map(|address| bind(*address))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(failed)?;
     for address in v6 {
         match bind(address) {
             Ok(listener) => listeners.push(listener),
@@ -67,7 +80,11 @@ pub async fn listen(host_port: &str, flag: &'static str) -> Result<Vec<TcpListen
 }
 
 fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()
+    } else {
+        TcpSocket::new_v6()
+    }?;
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
@@ -75,9 +92,17 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// Serves until `shutdown`, then lets requests under way finish for [`DRAIN_TIMEOUT`]. No connection is
 /// left when it returns.
-pub async fn serve(listener: TcpListener, router: Router, shutdown: CancellationToken) {
+pub async fn serve<S>(listener: TcpListener, service: S, shutdown: CancellationToken)
+where
+    S: Service<Request<Incoming>, Response = Response, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+{
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).keep_alive(true);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        .keep_alive(true);
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -102,26 +127,34 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Cancellation
             Some(_) = connections.join_next() => continue,
             () = shutdown.cancelled() => break,
         };
-        connections.spawn(connection(&builder, &graceful, stream, router.clone()));
+        connections.spawn(connection(&builder, &graceful, stream, service.clone()));
     }
     drop(listener);
-    if tokio::time::timeout(DRAIN_TIMEOUT, graceful.shutdown()).await.is_err() {
+    if tokio::time::timeout(DRAIN_TIMEOUT, graceful.shutdown())
+        .await
+        .is_err()
+    {
         tracing::info!("some requests did not finish in time");
     }
     connections.shutdown().await;
 }
 
-fn connection(
+fn connection<S>(
     builder: &auto::Builder<TokioExecutor>,
     graceful: &GracefulShutdown,
     stream: TcpStream,
-    router: Router,
-) -> impl Future<Output = ()> + Send + 'static {
+    service: S,
+) -> impl Future<Output = ()> + Send + 'static
+where
+    S: Service<Request<Incoming>, Response = Response, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+{
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "cannot turn Nagle's algorithm off");
     }
-    let connection =
-        builder.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(router)).into_owned();
+    let connection = builder
+        .serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service))
+        .into_owned();
     let watched = graceful.watch(connection);
     async move {
         if let Err(error) = watched.await {

@@ -49,7 +49,12 @@ pub struct Space {
 impl Space {
     /// For a node's log and store; `quota_bytes` bounds the live bytes of keys and values.
     pub fn new(wal: Wal, store: Store, quota_bytes: u64) -> Space {
-        Space { exhausted: Arc::default(), wal, store, quota_bytes }
+        Space {
+            exhausted: Arc::default(),
+            wal,
+            store,
+            quota_bytes,
+        }
     }
 
     /// Whether a write that grows the store must be refused.
@@ -83,7 +88,10 @@ impl Space {
         let exhausted = free < FREE_BYTES_MIN;
         if exhausted != self.exhausted.swap(exhausted, Ordering::Relaxed) {
             if exhausted {
-                tracing::error!(free_bytes = free, "disk nearly full: writes are refused, reads go on");
+                tracing::error!(
+                    free_bytes = free,
+                    "disk nearly full: writes are refused, reads go on"
+                );
             } else {
                 tracing::info!(free_bytes = free, "there is room again: writes are taken");
             }

@@ -45,7 +45,12 @@ pub fn open_log(disk: Arc<dyn Disk>, node_id: u64, on_sync: SyncObserver) -> any
         "log opened"
     );
     if let Some(torn) = found.torn {
-        tracing::warn!(segment = torn.segment, offset = torn.offset, bytes = torn.bytes, "cut off a write that a crash left incomplete");
+        tracing::warn!(
+            segment = torn.segment,
+            offset = torn.offset,
+            bytes = torn.bytes,
+            "cut off a write that a crash left incomplete"
+        );
     }
     Ok(wal)
 }
@@ -55,7 +60,10 @@ pub fn open_log(disk: Arc<dyn Disk>, node_id: u64, on_sync: SyncObserver) -> any
 /// # Errors
 /// When the store is locked, of another cluster or a newer version, or its directory refuses.
 pub fn open_store(dir: &Path, cluster_id: u64) -> anyhow::Result<Store> {
-    let options = kv_store::Options { cluster_id: Some(cluster_id), ..kv_store::Options::default() };
+    let options = kv_store::Options {
+        cluster_id: Some(cluster_id),
+        ..kv_store::Options::default()
+    };
     match Store::open(dir, options.clone()) {
         Ok(store) => Ok(store),
         Err(kv_store::OpenError::Damaged { .. }) => {
@@ -98,7 +106,11 @@ pub async fn reconcile(
         for (id, member) in identity.members.iter().filter(|(id, _)| **id != identity.node_id) {
             match fetch(store, network, *id, member, purged).await {
                 Ok(()) => return Ok(()),
-                Err(error) => tracing::warn!(peer = member.name, error = format!("{error:#}"), "no snapshot from this peer"),
+                Err(error) => tracing::warn!(
+                    peer = member.name,
+                    error = format!("{error:#}"),
+                    "no snapshot from this peer"
+                ),
             }
         }
         tokio::time::sleep(FETCH_PAUSE).await;
@@ -116,11 +128,16 @@ async fn fetch(
     let mut frames = client.fetch_snapshot(FetchSnapshotRequest {}).await?.into_inner();
     let first = frames.next().await.context("empty snapshot")??;
     let header: SnapshotHeader = codec::decode(&first.payload)?;
-    ensure!(Some(header.index) >= purged, "its state is older than the start of our log");
+    ensure!(
+        Some(header.index) >= purged,
+        "its state is older than the start of our log"
+    );
     let index = header.index;
     let prepared = receive::receive(store, header, frames).await?;
     let store = store.clone();
-    tokio::task::spawn_blocking(move || store.install(prepared)).await.map_err(io::Error::other)??;
+    tokio::task::spawn_blocking(move || store.install(prepared))
+        .await
+        .map_err(io::Error::other)??;
     tracing::info!(peer = member.name, index, "store rebuilt from a peer's snapshot");
     Ok(())
 }

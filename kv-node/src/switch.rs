@@ -1,72 +1,149 @@
-//! A router that can be put in place after its port is open.
+//! What stands behind a port: one gRPC service that is called often, a router for everything else, and
+//! both only once the node is up.
 //!
-//! A node answers on its ports from the first moment: before consensus runs, probes learn what it
-//! waits for, and clients get an error that is safe to retry.
+//! The gRPC service is called directly: a router would box and clone for every request, which costs more
+//! than most reads. A node answers on its ports from the first moment: before consensus runs, probes
+//! learn what it waits for, and clients get an error that is safe to retry.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    convert::Infallible,
+    sync::{Arc, OnceLock},
+    task::{Context, Poll},
+};
 
 use axum::{
-    Router,
-    extract::Request,
-    http::{StatusCode, header},
+    BoxError, Router,
+    body::Body,
+    extract::Request as AxumRequest,
+    http::{HeaderValue, Request, StatusCode, header},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{future::RouteFuture, get},
 };
+use bytes::Bytes;
+use futures::{
+    TryFutureExt,
+    future::{Either, MapOk},
+};
+use hyper::body::Incoming;
 use tokio::sync::watch;
-use tower::ServiceExt;
+use tower::Service;
 
-/// The place for a router that comes later.
-#[derive(Clone, Default)]
-pub struct Later(Arc<OnceLock<Router>>);
+/// A gRPC service at its path, and a router for all other paths.
+#[derive(Clone)]
+pub struct Front<G> {
+    /// Where the service is, as in `/package.Service/`.
+    pub path: &'static str,
+    /// The service.
+    pub grpc: G,
+    /// Everything else.
+    pub rest: Router,
+}
 
-impl Later {
-    /// Puts the router in place, once.
-    pub fn set(&self, router: Router) {
-        assert!(self.0.set(router).is_ok(), "a router is put in place once");
+impl<G, B> Service<Request<Incoming>> for Front<G>
+where
+    G: Service<Request<Incoming>, Response = http::Response<B>, Error = Infallible>,
+    B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Either<MapOk<G::Future, fn(http::Response<B>) -> Response>, RouteFuture<Infallible>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        // A router is always ready.
+        self.grpc.poll_ready(context)
     }
 
-    /// `first`, then the later router for everything `first` does not route; until it is there, `before`.
-    pub fn behind(self, first: Router, before: fn() -> Response) -> Router {
-        first.fallback(move |request: Request| {
-            let later = self.clone();
-            async move {
-                match later.0.get() {
-                    Some(router) => router.clone().oneshot(request).await.unwrap_or_else(|never| match never {}),
-                    None => before(),
-                }
-            }
-        })
-    }
-
-    /// The router once it is there, and before that one for a client port, which says what the node
-    /// waits for.
-    pub fn or_starting(self, progress: watch::Receiver<String>) -> Router {
-        let starting = starting(progress);
-        Router::new().fallback(move |request: Request| {
-            let router = self.0.get().unwrap_or(&starting).clone();
-            async move { router.oneshot(request).await.unwrap_or_else(|never| match never {}) }
-        })
+    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+        if request.uri().path().starts_with(self.path) {
+            Either::Left(self.grpc.call(request).map_ok(|response| response.map(Body::new)))
+        } else {
+            Either::Right(self.rest.call(request))
+        }
     }
 }
 
-fn starting(progress: watch::Receiver<String>) -> Router {
+/// A port whose service comes later.
+pub struct Port<S> {
+    service: Arc<OnceLock<S>>,
+    before: Router,
+}
+
+impl<S> Clone for Port<S> {
+    fn clone(&self) -> Port<S> {
+        Port {
+            service: self.service.clone(),
+            before: self.before.clone(),
+        }
+    }
+}
+
+impl<S> Port<S> {
+    /// A port that `before` answers until the service is put in place.
+    pub fn new(before: Router) -> Port<S> {
+        Port {
+            service: Arc::default(),
+            before,
+        }
+    }
+
+    /// Puts the service in place, once.
+    pub fn set(&self, service: S) {
+        assert!(self.service.set(service).is_ok(), "a node starts once");
+    }
+}
+
+impl<S> Service<Request<Incoming>> for Port<S>
+where
+    S: Service<Request<Incoming>, Response = Response, Error = Infallible> + Clone,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Either<S::Future, RouteFuture<Infallible>>;
+
+    fn poll_ready(&mut self, _context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        // tonic's services and axum's routers are always ready.
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+        match self.service.get() {
+            Some(service) => Either::Left(service.clone().call(request)),
+            None => Either::Right(self.before.call(request)),
+        }
+    }
+}
+
+/// What a client port answers before the node is up; `progress` is what the node waits for.
+pub fn starting(progress: watch::Receiver<String>) -> Router {
     let readyz = move || {
         let what = progress.borrow().clone();
-        async move { (StatusCode::SERVICE_UNAVAILABLE, format!("[-]starting failed: {what}\n")) }
+        async move {
+            (
+                StatusCode::SERVICE_UNAVAILABLE,
+                format!("[-]starting failed: {what}\n"),
+            )
+        }
     };
-    Router::new().route("/livez", get(|| async { "ok\n" })).route("/readyz", get(readyz)).fallback(unavailable)
+    Router::new()
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/readyz", get(readyz))
+        .fallback(unavailable)
 }
 
-async fn unavailable(request: Request) -> Response {
-    let is_grpc = |value: &axum::http::HeaderValue| value.as_bytes().starts_with(b"application/grpc");
+async fn unavailable(request: AxumRequest) -> Response {
+    let is_grpc = |value: &HeaderValue| value.as_bytes().starts_with(b"application/grpc");
     if request.headers().get(header::CONTENT_TYPE).is_some_and(is_grpc) {
         return tonic::Status::unavailable("etcdserver: no leader").into_http();
     }
-    (StatusCode::SERVICE_UNAVAILABLE, "the node is starting, see /readyz\n").into_response()
+    (
+        StatusCode::SERVICE_UNAVAILABLE,
+        "the node is starting, see /readyz\n",
+    )
+        .into_response()
 }
 
 /// The answer to a peer's call before consensus runs: like a call that is not for this node, it was
 /// certainly not executed.
-pub fn raft_not_running() -> Response {
+pub async fn raft_not_running() -> Response {
     tonic::Status::failed_precondition("the node is starting").into_http()
 }

@@ -19,7 +19,11 @@ use tokio::time::Instant;
 const DEADLINE: Duration = Duration::from_secs(20);
 
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
 }
 
 struct Machine {
@@ -31,7 +35,11 @@ struct Machine {
 impl Machine {
     fn new(root: &Path, name: &str) -> Machine {
         let host = || format!("127.0.0.1:{}", free_port());
-        Machine { dir: root.join(name), peer: host(), client: host() }
+        Machine {
+            dir: root.join(name),
+            peer: host(),
+            client: host(),
+        }
     }
 
     fn config(&self, name: &str, bootstrap: Bootstrap) -> Config {
@@ -74,14 +82,25 @@ impl Up {
     }
 
     async fn put(&self, key: &str, value: &str) {
-        let put = Put { key: Bytes::copy_from_slice(key.as_bytes()), value: Bytes::copy_from_slice(value.as_bytes()), ..Put::default() };
-        let outcome = self.node.propose(Command::Put(put), Instant::now() + DEADLINE).await.unwrap();
+        let put = Put {
+            key: Bytes::copy_from_slice(key.as_bytes()),
+            value: Bytes::copy_from_slice(value.as_bytes()),
+            ..Put::default()
+        };
+        let outcome = self
+            .node
+            .propose(Command::Put(put), Instant::now() + DEADLINE)
+            .await
+            .unwrap();
         outcome.result.unwrap();
     }
 
     async fn get(&self, key: &str) -> Option<Bytes> {
         self.node.read_barrier(Instant::now() + DEADLINE).await.unwrap();
-        let range = Range { key: Bytes::copy_from_slice(key.as_bytes()), ..Range::default() };
+        let range = Range {
+            key: Bytes::copy_from_slice(key.as_bytes()),
+            ..Range::default()
+        };
         let read = self.node.store().range(&range).unwrap();
         read.result.kvs.into_iter().next().map(|kv| kv.value)
     }
@@ -101,18 +120,31 @@ async fn until(what: &str, mut condition: impl FnMut() -> bool) {
 }
 
 fn static_list(machines: &[Machine]) -> Bootstrap {
-    let members = machines.iter().enumerate().map(|(i, m)| (format!("n{i}"), vec![format!("http://{}", m.peer)]));
-    Bootstrap::Static { members: members.collect::<BTreeMap<_, _>>(), token: "test".to_owned(), existing: false }
+    let members = machines
+        .iter()
+        .enumerate()
+        .map(|(i, m)| (format!("n{i}"), vec![format!("http://{}", m.peer)]));
+    Bootstrap::Static {
+        members: members.collect::<BTreeMap<_, _>>(),
+        token: "test".to_owned(),
+        existing: false,
+    }
 }
 
 async fn static_cluster(machines: &[Machine]) -> Vec<Up> {
     let list = static_list(machines);
-    let started = machines.iter().enumerate().map(|(i, m)| start(m.config(&format!("n{i}"), list.clone())));
+    let started = machines
+        .iter()
+        .enumerate()
+        .map(|(i, m)| start(m.config(&format!("n{i}"), list.clone())));
     futures::future::join_all(started).await
 }
 
 fn dynamic(machines: &[Machine], expect: usize) -> Bootstrap {
-    Bootstrap::Dynamic { join: machines.iter().map(|m| m.peer.clone()).collect(), expect: Some(expect) }
+    Bootstrap::Dynamic {
+        join: machines.iter().map(|m| m.peer.clone()).collect(),
+        expect: Some(expect),
+    }
 }
 
 fn hashes(nodes: &[Up]) -> Vec<(i64, u32)> {
@@ -136,7 +168,9 @@ async fn until_equal(nodes: &[Up]) {
 #[tokio::test(flavor = "multi_thread")]
 async fn writes_anywhere_reads_everywhere_and_survives_a_restart_of_all() {
     let root = tempfile::tempdir().unwrap();
-    let machines: Vec<Machine> = (0..3).map(|i| Machine::new(root.path(), &format!("n{i}"))).collect();
+    let machines: Vec<Machine> = (0..3)
+        .map(|i| Machine::new(root.path(), &format!("n{i}")))
+        .collect();
     let nodes = static_cluster(&machines).await;
     for (i, up) in nodes.iter().enumerate() {
         up.put(&format!("key{i}"), &format!("value{i}")).await;
@@ -147,7 +181,12 @@ async fn writes_anywhere_reads_everywhere_and_survives_a_restart_of_all() {
         }
     }
     until("all members announced", || {
-        nodes.iter().all(|up| up.node.members().iter().all(|member| !member.client_urls.is_empty()))
+        nodes.iter().all(|up| {
+            up.node
+                .members()
+                .iter()
+                .all(|member| !member.client_urls.is_empty())
+        })
     })
     .await;
     for up in nodes {
@@ -164,7 +203,9 @@ async fn writes_anywhere_reads_everywhere_and_survives_a_restart_of_all() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_that_stops_hands_over_first() {
     let root = tempfile::tempdir().unwrap();
-    let machines: Vec<Machine> = (0..3).map(|i| Machine::new(root.path(), &format!("n{i}"))).collect();
+    let machines: Vec<Machine> = (0..3)
+        .map(|i| Machine::new(root.path(), &format!("n{i}")))
+        .collect();
     let mut nodes = static_cluster(&machines).await;
     nodes[0].put("a", "1").await;
     let leader = nodes.iter().position(Up::leads).unwrap();
@@ -185,7 +226,9 @@ async fn a_leader_that_stops_hands_over_first() {
 #[tokio::test(flavor = "multi_thread")]
 async fn nodes_that_find_each_other_found_one_cluster_and_let_others_in() {
     let root = tempfile::tempdir().unwrap();
-    let machines: Vec<Machine> = (0..5).map(|i| Machine::new(root.path(), &format!("n{i}"))).collect();
+    let machines: Vec<Machine> = (0..5)
+        .map(|i| Machine::new(root.path(), &format!("n{i}")))
+        .collect();
     let config = |i: usize| machines[i].config(&format!("n{i}"), dynamic(&machines, 3));
     let mut nodes = futures::future::join_all((0..3).map(|i| start(config(i)))).await;
     nodes[0].put("a", "1").await;
@@ -196,7 +239,8 @@ async fn nodes_that_find_each_other_found_one_cluster_and_let_others_in() {
         nodes[4].put(&format!("k{i}"), "v").await;
     }
     assert_eq!(nodes[3].get("a").await.unwrap(), "1");
-    let clusters: std::collections::BTreeSet<u64> = nodes.iter().map(|up| up.node.identity().cluster_id).collect();
+    let clusters: std::collections::BTreeSet<u64> =
+        nodes.iter().map(|up| up.node.identity().cluster_id).collect();
     assert_eq!(clusters.len(), 1);
     until("five voters", || {
         let members = nodes[0].node.members();
@@ -212,7 +256,9 @@ async fn nodes_that_find_each_other_found_one_cluster_and_let_others_in() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_was_away_too_long_gets_a_snapshot() {
     let root = tempfile::tempdir().unwrap();
-    let machines: Vec<Machine> = (0..3).map(|i| Machine::new(root.path(), &format!("n{i}"))).collect();
+    let machines: Vec<Machine> = (0..3)
+        .map(|i| Machine::new(root.path(), &format!("n{i}")))
+        .collect();
     let mut nodes = static_cluster(&machines).await;
     nodes[0].put("a", "1").await;
     let away = nodes.pop().unwrap();
@@ -222,7 +268,9 @@ async fn a_node_that_was_away_too_long_gets_a_snapshot() {
         nodes[0].put(&format!("k{i}"), "v").await;
     }
     until("the log is purged past where the node was", || {
-        nodes.iter().all(|up| up.node.wal().purged().is_some_and(|purged| purged.index > was))
+        nodes
+            .iter()
+            .all(|up| up.node.wal().purged().is_some_and(|purged| purged.index > was))
     })
     .await;
     nodes.push(start(machines[2].config("n2", static_list(&machines))).await);
@@ -236,7 +284,9 @@ async fn a_node_that_was_away_too_long_gets_a_snapshot() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_or_damaged_store_is_rebuilt_from_log_and_peers() {
     let root = tempfile::tempdir().unwrap();
-    let machines: Vec<Machine> = (0..3).map(|i| Machine::new(root.path(), &format!("n{i}"))).collect();
+    let machines: Vec<Machine> = (0..3)
+        .map(|i| Machine::new(root.path(), &format!("n{i}")))
+        .collect();
     let mut nodes = static_cluster(&machines).await;
     for i in 0..20 {
         nodes[0].put(&format!("k{i}"), "v").await;
@@ -257,7 +307,12 @@ async fn a_lost_or_damaged_store_is_rebuilt_from_log_and_peers() {
     assert_eq!(nodes[2].get("k399").await.unwrap(), "w");
     until_equal(&nodes).await;
     let aside = std::fs::read_dir(&machines[2].dir).unwrap().filter(|entry| {
-        entry.as_ref().unwrap().file_name().to_string_lossy().contains("damaged")
+        entry
+            .as_ref()
+            .unwrap()
+            .file_name()
+            .to_string_lossy()
+            .contains("damaged")
     });
     assert_eq!(aside.count(), 1, "the damaged store is kept");
     for up in nodes {
@@ -283,20 +338,45 @@ fn damage(dir: &Path) {
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_majority_writes_and_reads_are_refused_and_nothing_is_lost() {
     let root = tempfile::tempdir().unwrap();
-    let machines: Vec<Machine> = (0..3).map(|i| Machine::new(root.path(), &format!("n{i}"))).collect();
+    let machines: Vec<Machine> = (0..3)
+        .map(|i| Machine::new(root.path(), &format!("n{i}")))
+        .collect();
     let mut nodes = static_cluster(&machines).await;
     nodes[0].put("a", "1").await;
     for _ in 0..2 {
         nodes.pop().unwrap().stop().await;
     }
-    let leader_is_lost = || nodes[0].node.checks().iter().any(|check| check.name == "leader" && check.failure.is_some());
+    let leader_is_lost = || {
+        nodes[0]
+            .node
+            .checks()
+            .iter()
+            .any(|check| check.name == "leader" && check.failure.is_some())
+    };
     until("the loss of the majority is noticed", leader_is_lost).await;
-    let put = Command::Put(Put { key: "a".into(), value: "2".into(), ..Put::default() });
-    let refused = nodes[0].node.propose(put, Instant::now() + DEADLINE).await.unwrap_err();
+    let put = Command::Put(Put {
+        key: "a".into(),
+        value: "2".into(),
+        ..Put::default()
+    });
+    let refused = nodes[0]
+        .node
+        .propose(put, Instant::now() + DEADLINE)
+        .await
+        .unwrap_err();
     assert_eq!(refused, kv_node::node::ProposeError::NoLeader);
-    let refused = nodes[0].node.read_barrier(Instant::now() + DEADLINE).await.unwrap_err();
+    let refused = nodes[0]
+        .node
+        .read_barrier(Instant::now() + DEADLINE)
+        .await
+        .unwrap_err();
     assert_eq!(refused, kv_node::node::ReadBarrierError::NoLeader);
-    let failing: Vec<_> = nodes[0].node.checks().into_iter().filter(|check| check.failure.is_some()).collect();
+    let failing: Vec<_> = nodes[0]
+        .node
+        .checks()
+        .into_iter()
+        .filter(|check| check.failure.is_some())
+        .collect();
     assert_eq!(failing.len(), 1, "{failing:?}");
     assert_eq!(failing[0].name, "leader");
     nodes.push(start(machines[1].config("n1", static_list(&machines))).await);
@@ -309,7 +389,9 @@ async fn without_a_majority_writes_and_reads_are_refused_and_nothing_is_lost() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_member_that_lost_its_data_is_not_let_in_under_its_old_id() {
     let root = tempfile::tempdir().unwrap();
-    let machines: Vec<Machine> = (0..3).map(|i| Machine::new(root.path(), &format!("n{i}"))).collect();
+    let machines: Vec<Machine> = (0..3)
+        .map(|i| Machine::new(root.path(), &format!("n{i}")))
+        .collect();
     let mut nodes = static_cluster(&machines).await;
     nodes[0].put("a", "1").await;
     until("all members announced and remembered", || {
@@ -317,15 +399,25 @@ async fn a_member_that_lost_its_data_is_not_let_in_under_its_old_id() {
             let identity = std::fs::read_to_string(machine.dir.join("identity.json")).unwrap();
             let identity: serde_json::Value = serde_json::from_str(&identity).unwrap();
             let members = identity["members"].as_object().unwrap();
-            members.len() == 3 && members.values().all(|m| !m["client_urls"].as_array().unwrap().is_empty())
+            members.len() == 3
+                && members
+                    .values()
+                    .all(|m| !m["client_urls"].as_array().unwrap().is_empty())
         })
     })
     .await;
     nodes.pop().unwrap().stop().await;
     std::fs::remove_dir_all(&machines[2].dir).unwrap();
-    let mut running = Running::open(machines[2].config("n2", static_list(&machines))).await.unwrap();
-    let Err(refused) = running.start(Env::real()).await else { panic!("let in") };
-    assert!(refused.to_string().contains("has already been bootstrapped"), "{refused:#}");
+    let mut running = Running::open(machines[2].config("n2", static_list(&machines)))
+        .await
+        .unwrap();
+    let Err(refused) = running.start(Env::real()).await else {
+        panic!("let in")
+    };
+    assert!(
+        refused.to_string().contains("has already been bootstrapped"),
+        "{refused:#}"
+    );
     for up in nodes {
         up.stop().await;
     }

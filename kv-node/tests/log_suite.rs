@@ -32,7 +32,10 @@ impl RaftSnapshotBuilder<TypeConfig> for Plain {
     type SnapshotData = ();
 
     async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
-        let meta = SnapshotMeta { last_log_id: self.applied, last_membership: self.membership.clone() };
+        let meta = SnapshotMeta {
+            last_log_id: self.applied,
+            last_membership: self.membership.clone(),
+        };
         *self.snapshot.lock() = Some(meta.clone());
         Ok(Snapshot { meta, snapshot: () })
     }
@@ -74,7 +77,11 @@ impl RaftStateMachine<TypeConfig> for Plain {
     }
 
     async fn get_current_snapshot(&mut self) -> io::Result<Option<Snapshot>> {
-        Ok(self.snapshot.lock().clone().map(|meta| Snapshot { meta, snapshot: () }))
+        Ok(self
+            .snapshot
+            .lock()
+            .clone()
+            .map(|meta| Snapshot { meta, snapshot: () }))
     }
 }
 

@@ -121,7 +121,7 @@ fn put_batch(store: &Store, numbers: impl Iterator<Item = u64>) -> Result<bool, 
             ..Put::default()
         }))
     });
-    let outcomes = store.apply((first..).zip(puts).collect(), Bytes::new())?;
+    let outcomes = store.apply(&(first..).zip(puts).collect::<Vec<_>>(), Bytes::new())?;
     Ok(!outcomes.is_empty())
 }
 
@@ -192,7 +192,7 @@ fn compact(store: &Store) -> Done {
     let compact = Command::Compact(Compact {
         revision: store.revision(),
     });
-    store.apply(vec![(index, Some(compact))], Bytes::new())?;
+    store.apply(&[(index, Some(compact))], Bytes::new())?;
     timed("sweep", || -> Done {
         while store.sweep_step()? {}
         Ok(())

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// A log index, and the command there; `None` for entries of Raft's own.
-pub(crate) type Entry = (u64, Option<Command>);
+pub type Entry = (u64, Option<Command>);
 
 /// The values as the next command sees them.
 pub(crate) struct View<'a> {

@@ -32,6 +32,7 @@ mod store;
 mod sweep;
 mod writer;
 
+pub use apply::Entry;
 pub use engine::{Batch, Engine, EngineError, KeyRange, MemEngine, Scan, SledEngine, SledOptions};
 pub use error::{Fault, OpenError, ReadError, SnapshotError};
 pub use hash::HashKv;

@@ -21,12 +21,7 @@ pub(crate) fn prefetch<'a>(
 ) -> Result<BTreeMap<Revision, KeyValue>, Fault> {
     let mut wanted = Vec::new();
     for command in commands {
-        match command {
-            Command::Put(put) => reads_of_put(put, &mut wanted),
-            Command::DeleteRange(delete) => reads_of_delete(delete, &mut wanted),
-            Command::Txn(txn) => reads_of_txn(txn, &mut wanted),
-            Command::Compact(_) => {}
-        }
+        reads_of(command, &mut wanted);
     }
     fetch(live, &wanted)
 }
@@ -64,6 +59,22 @@ fn planned(state: &State, wanted: &[Range]) -> Vec<Revision> {
         }
     }
     revisions
+}
+
+/// Whether a command needs values to be applied.
+pub(crate) fn reads_values(command: &Command) -> bool {
+    let mut wanted = Vec::new();
+    reads_of(command, &mut wanted);
+    !wanted.is_empty()
+}
+
+fn reads_of(command: &Command, wanted: &mut Vec<Range>) {
+    match command {
+        Command::Put(put) => reads_of_put(put, wanted),
+        Command::DeleteRange(delete) => reads_of_delete(delete, wanted),
+        Command::Txn(txn) => reads_of_txn(txn, wanted),
+        Command::Compact(_) => {}
+    }
 }
 
 fn whole(key: &Bytes, range_end: &Bytes) -> Range {

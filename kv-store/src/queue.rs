@@ -131,6 +131,11 @@ impl Queue {
         }
     }
 
+    /// Whether an applier may soon have to wait.
+    pub(crate) fn is_filling(&self) -> bool {
+        self.progress.lock().bytes > QUEUED_BYTES_MAX / 2
+    }
+
     /// Adds an item. Called with the state locked for writing, so that items and states keep step.
     pub(crate) fn push(&self, item: Item) {
         if !item.records.is_empty() {

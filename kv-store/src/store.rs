@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use kv_core::{Command, Outcome, Range, RangeResult, Txn};
+use kv_core::{Outcome, Range, RangeResult, Txn};
 use parking_lot::{Mutex, RwLock};
 
 use crate::{
@@ -21,7 +21,7 @@ use crate::{
     home::{self, Home, open_error},
     live::{Live, Missing},
     load::{LoadError, load},
-    prefetch::prefetch_txn,
+    prefetch::{prefetch_txn, reads_values},
 };
 
 /// Settings of a store.
@@ -221,11 +221,20 @@ impl Store {
     /// # Panics
     /// If two threads apply at once, or if the entries do not follow the applied one: both would
     /// make this node's state differ from the others'.
-    pub fn apply(&self, entries: Vec<(u64, Option<Command>)>, raft: Bytes) -> Result<Vec<Outcome>, Fault> {
+    pub fn apply(&self, entries: &[Entry], raft: Bytes) -> Result<Vec<Outcome>, Fault> {
         let applier = self.inner.applier.try_lock();
         assert!(applier.is_some(), "two threads apply entries at once");
-        let entries: Vec<Entry> = entries;
-        apply::apply(&self.live(), &entries, raft)
+        apply::apply(&self.live(), entries, raft)
+    }
+
+    /// Whether [`Store::apply`] may wait for the disk: because commands read values, or because much is
+    /// queued for the engine. Never blocks on the disk itself.
+    pub fn apply_may_block(&self, entries: &[Entry]) -> bool {
+        self.live().queue.is_filling()
+            || entries
+                .iter()
+                .filter_map(|(_, command)| command.as_ref())
+                .any(reads_values)
     }
 
     /// Reads keys at a revision. Waits for no writer.

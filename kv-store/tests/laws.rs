@@ -72,8 +72,8 @@ proptest! {
                         entries.push((index, Some(command)));
                     }
                     let raft = Bytes::from(format!("raft {index}"));
-                    let outcomes = disk.apply(entries.clone(), raft.clone()).expect("applies");
-                    prop_assert_eq!(outcomes, memory.apply(entries, raft).expect("applies"));
+                    let outcomes = disk.apply(&entries, raft.clone()).expect("applies");
+                    prop_assert_eq!(outcomes, memory.apply(&entries, raft).expect("applies"));
                 }
                 Step::Read(range) => prop_assert_eq!(answer(&disk, &range), answer(&memory, &range)),
                 Step::SweepSlice => drop(disk.sweep_step().expect("sweeps")),
@@ -104,8 +104,8 @@ proptest! {
         tamper in 0..5, at in any::<Index>(), other in any::<Index>(), bit in 0..8_u8,
     ) {
         let store = Store::in_memory(options()).expect("opens");
-        let entries = (1..).zip(commands.into_iter().map(Some)).collect();
-        store.apply(entries, Bytes::new()).expect("applies");
+        let entries: Vec<_> = (1..).zip(commands.into_iter().map(Some)).collect();
+        store.apply(&entries, Bytes::new()).expect("applies");
         let view = store.snapshot().expect("a view");
         let sent: Vec<Bytes> = view.chunks(200).map(|chunk| chunk.expect("a chunk")).collect();
         let mut chunks = sent.clone();

@@ -62,7 +62,7 @@ fn applied_and_durable_survive() {
     let entries = vec![(0, None), (1, put("a", "1")), (2, put("a", "2"))];
     assert_eq!(
         store
-            .apply(entries, Bytes::from_static(b"two"))
+            .apply(&entries, Bytes::from_static(b"two"))
             .expect("applies")
             .len(),
         2
@@ -70,7 +70,7 @@ fn applied_and_durable_survive() {
     assert_eq!(store.durable_index(), 0);
     assert_eq!(store.sync().expect("syncs"), 2);
     store
-        .apply(vec![(3, None)], Bytes::from_static(b"three"))
+        .apply(&[(3, None)], Bytes::from_static(b"three"))
         .expect("applies");
     drop(store);
     let store = open(dir.path());
@@ -95,8 +95,8 @@ fn applied_and_durable_survive() {
 #[should_panic(expected = "entries follow the applied one")]
 fn a_gap_in_the_log_stops_the_node() {
     let store = Store::in_memory(options()).expect("opens");
-    store.apply(vec![(1, None)], Bytes::new()).expect("applies");
-    let _ = store.apply(vec![(3, None)], Bytes::new());
+    store.apply(&[(1, None)], Bytes::new()).expect("applies");
+    let _ = store.apply(&[(3, None)], Bytes::new());
 }
 
 #[test]
@@ -207,7 +207,7 @@ fn a_snapshot_is_of_its_moment_and_replaces_what_was_there() {
     let compact = Command::Compact(Compact {
         revision: from.revision(),
     });
-    from.apply(vec![(901, Some(compact))], Bytes::new())
+    from.apply(&[(901, Some(compact))], Bytes::new())
         .expect("applies");
     assert!(
         !from.sweep_step().expect("waits"),
@@ -259,7 +259,7 @@ fn a_snapshot_is_of_its_moment_and_replaces_what_was_there() {
     drop(to);
     let to = open(&parent.path().join("to"));
     to.apply(
-        vec![(
+        &[(
             901,
             Some(Command::Compact(Compact {
                 revision: to.revision(),
@@ -333,7 +333,10 @@ fn readers_see_the_old_content_or_the_new_one() {
             // All keys of one round in one transaction's worth of revisions, seen only by snapshot.
             let first = source.applied().map_or(1, |point| point.index + 1);
             source
-                .apply((first..).zip(generation(round)).collect(), Bytes::new())
+                .apply(
+                    &(first..).zip(generation(round)).collect::<Vec<_>>(),
+                    Bytes::new(),
+                )
                 .expect("applies");
             transfer(&source, &store, 700);
         }
@@ -368,7 +371,7 @@ fn a_full_disk_stops_writes_and_nothing_else() {
     let mut index = 20;
     let fault = loop {
         let value = vec![b'x'; 1 << 20];
-        match store.apply(vec![(index + 1, put("big", value))], Bytes::new()) {
+        match store.apply(&[(index + 1, put("big", value))], Bytes::new()) {
             Ok(_) => index += 1,
             Err(fault) => break fault,
         }
@@ -406,13 +409,13 @@ fn a_full_disk_stops_writes_and_nothing_else() {
 fn a_sweep_gives_space_back_and_is_taken_up_after_a_restart() {
     let dir = tempfile::tempdir().expect("a directory");
     let store = open(dir.path());
-    let entries = (1..=3000)
+    let entries: Vec<_> = (1..=3000)
         .map(|index| (index, put(&format!("k{}", index % 10), vec![b'v'; 200])))
         .collect();
-    store.apply(entries, Bytes::new()).expect("applies");
+    store.apply(&entries, Bytes::new()).expect("applies");
     let compact = Command::Compact(Compact { revision: 2900 });
     store
-        .apply(vec![(3001, Some(compact))], Bytes::new())
+        .apply(&[(3001, Some(compact))], Bytes::new())
         .expect("applies");
     let (hash, live) = (store.hash_kv(0).expect("hashes"), store.live_bytes());
     let gone = Range {

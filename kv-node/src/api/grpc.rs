@@ -19,15 +19,28 @@ use super::{calls::Api, cluster::ClusterService, kv::KvService, maintenance::Mai
 /// own answer and not the transport's. etcd's number.
 const OVERHEAD_BYTES: usize = 512 << 10;
 
-/// The services. Paths of other services are left to the fallback of the router they are merged into.
+/// The KV service, which is called directly, and where it is.
+pub type KvEndpoint = TooLarge<KvServer<KvService>>;
+pub(super) const KV_PATH: &str = "/etcdserverpb.KV/";
+
+fn message_bytes_max(api: &Api) -> usize {
+    api.node().limits().max_request_bytes + OVERHEAD_BYTES
+}
+
+/// The KV service.
+pub(super) fn kv(api: &Api) -> KvEndpoint {
+    let kv = KvServer::new(KvService(api.clone())).max_decoding_message_size(message_bytes_max(api));
+    TooLarge(kv.max_encoding_message_size(usize::MAX))
+}
+
+/// The other services. Paths of services that are not served are left to the fallback of the router they
+/// are merged into.
 pub(super) fn router(api: &Api) -> axum::Router {
-    let limit = api.node().limits().max_request_bytes + OVERHEAD_BYTES;
-    let kv = KvServer::new(KvService(api.clone())).max_decoding_message_size(limit);
+    let limit = message_bytes_max(api);
     let cluster = ClusterServer::new(ClusterService(api.clone())).max_decoding_message_size(limit);
     let maintenance =
         MaintenanceServer::new(MaintenanceService(api.clone())).max_decoding_message_size(limit);
-    Routes::new(TooLarge(kv.max_encoding_message_size(usize::MAX)))
-        .add_service(TooLarge(cluster))
+    Routes::new(TooLarge(cluster))
         .add_service(TooLarge(maintenance))
         .into_axum_router()
 }
@@ -35,15 +48,15 @@ pub(super) fn router(api: &Api) -> axum::Router {
 /// Answers a message beyond the transport's limit with RESOURCE_EXHAUSTED, as gRPC's own implementations do.
 /// tonic says OUT_OF_RANGE, which to a client of etcd means a compacted or future revision.
 #[derive(Clone)]
-struct TooLarge<S>(S);
+pub struct TooLarge<S>(S);
 
 impl<S: NamedService> NamedService for TooLarge<S> {
     const NAME: &'static str = S::NAME;
 }
 
-impl<S> Service<Request<Body>> for TooLarge<S>
+impl<S, B> Service<Request<B>> for TooLarge<S>
 where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+    S: Service<Request<B>, Response = Response<Body>, Error = Infallible>,
 {
     type Response = Response<Body>;
     type Error = Infallible;
@@ -54,7 +67,7 @@ where
         self.0.poll_ready(context)
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+    fn call(&mut self, request: Request<B>) -> Self::Future {
         self.0.call(request).map(|response| response.map(correct))
     }
 }

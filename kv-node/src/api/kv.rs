@@ -13,7 +13,7 @@ use super::{
 };
 
 /// The service.
-pub(super) struct KvService(pub(super) Api);
+pub struct KvService(pub(super) Api);
 
 impl KvService {
     async fn range(&self, request: pb::RangeRequest) -> Result<pb::RangeResponse, ApiError> {

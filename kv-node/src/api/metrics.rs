@@ -33,6 +33,7 @@ const DURATION_BUCKETS: [f64; 17] = [
     1.024, 2.048, 4.096, 8.192,
 ];
 
+const LEADER_CHANGES: &str = "etcd_server_leader_changes_seen_total";
 const WAL_SYNC: &str = "etcd_disk_wal_fsync_duration_seconds";
 
 static PROCESS: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
@@ -67,10 +68,7 @@ pub fn install() {
 /// Texts for what the parts below the API count through the macros.
 fn describe_process() {
     describe_histogram!(WAL_SYNC, "How long making the log durable took.");
-    describe_counter!(
-        "etcd_server_leader_changes_seen_total",
-        "How often the leader changed."
-    );
+    describe_counter!(LEADER_CHANGES, "How often the leader changed.");
 }
 
 /// For [`kv_wal::Options::on_sync`]: puts the time of each sync into a histogram.
@@ -78,6 +76,12 @@ pub fn wal_sync_observer() -> kv_wal::SyncObserver {
     install();
     let syncs = histogram!(WAL_SYNC);
     Arc::new(move |took| syncs.record(took))
+}
+
+/// Counts how often this process saw a leader that is not the one before; for whoever follows the leader.
+pub fn leader_changes() -> Counter {
+    install();
+    counter!(LEADER_CHANGES)
 }
 
 /// The gRPC methods that are served and counted.

@@ -15,13 +15,13 @@
 //! | `rest` | `/v1/kv/…` for curl and browsers, documented there |
 //! | `ops`, `metrics`, `process` | `/health`, `/livez`, `/readyz`, `/version`, `/metrics` |
 
-use crate::node::Node;
+use crate::{node::Node, switch::Front};
 
 mod calls;
 mod cluster;
 mod convert;
 pub mod errors;
-mod grpc;
+pub mod grpc;
 mod kv;
 mod maintenance;
 mod metrics;
@@ -30,14 +30,21 @@ mod problem;
 mod process;
 mod rest;
 
-pub use metrics::{install as install_metrics, wal_sync_observer};
+pub use metrics::{install as install_metrics, leader_changes, wal_sync_observer};
+
+/// What stands behind a client port.
+pub type ClientPort = Front<grpc::KvEndpoint>;
 
 /// Everything a node serves on its client port. To be called inside a tokio runtime, once for a node.
 ///
 /// Unknown gRPC methods are answered with UNIMPLEMENTED, unknown paths with a 404 that names what exists.
-pub fn router(node: Node) -> axum::Router {
+pub fn client_port(node: Node) -> ClientPort {
     install_metrics();
     let api = calls::Api::new(node);
     let http = ops::router().merge(rest::router()).with_state(api.clone());
-    grpc::router(&api).merge(http).fallback(ops::not_found)
+    Front {
+        path: grpc::KV_PATH,
+        grpc: grpc::kv(&api),
+        rest: grpc::router(&api).merge(http).fallback(ops::not_found),
+    }
 }

@@ -6,13 +6,17 @@
 //! write the same first entry of the log.
 //!
 //! Promise: of two ballots that share a founder at most one is ever founded.
-//! 1. A node agrees to one ballot at a time, and changes only from a ballot P to a lower one Q, and only
-//!    if Q's author is a founder of P. The author of Q agreed to Q before it asked, and by this very
-//!    rule never goes up to P: P has not been and never will be agreed to by all.
-//!    (The first to leave P is the witness for the others: it has never agreed to P, since it
-//!    would have had to leave it before.)
-//! 2. A node that has founded or joined a cluster agrees to nothing more.
-//! 3. Whoever learns that a founder of its ballot belongs to another cluster lets the ballot go, by 2.
+//! 1. A node agrees to one ballot at a time, and never to one that is higher (by author) than any it
+//!    agreed to before: its *floor*. The floor is stored with the ballot and outlives it.
+//! 2. It lets go of a ballot only when that is dead: one of its founders has a lower floor, or belongs to
+//!    another cluster. Such a founder will never agree to it. Nor has it been agreed to by all: of the
+//!    founders that let go of a ballot, consider the first; the founder that was its witness had not let
+//!    go of it, so it had never agreed.
+//! 3. A member of a cluster agrees to nothing more.
+//!
+//! Progress, once all nodes reach each other: of the ballots that are held, the highest is founded, or has
+//! a founder with a lower floor and is let go of, or a founder that is free and agrees. Without ballots,
+//! the node with the lowest id writes one, and no floor is in its way.
 //!
 //! A ballot whose founders do not all come back is never founded: the remaining nodes wait, and say
 //! for whom. Waiting is the price of never having two clusters.
@@ -26,7 +30,7 @@ use crate::raft::types::Member;
 /// A proposal to found a cluster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ballot {
-    /// The node that wrote it. Ballots are ordered by author: a node writes one, once.
+    /// The node that wrote it. Ballots are ordered by author.
     pub author: u64,
     /// The id of the cluster to be.
     pub cluster_id: u64,
@@ -43,8 +47,17 @@ pub struct Seen {
     pub member: Member,
     /// The cluster it has founded or joined.
     pub cluster_id: Option<u64>,
-    /// The ballot it has agreed to.
+    /// The ballot it agrees to.
     pub ballot: Option<Ballot>,
+    /// The lowest author of a ballot it has ever agreed to; `None` if it never did.
+    pub floor: Option<u64>,
+}
+
+impl Seen {
+    /// Whether its floor allows it to agree to a ballot of `author`, now or ever again.
+    fn may_follow(&self, author: u64) -> bool {
+        self.floor.is_none_or(|floor| author <= floor)
+    }
 }
 
 /// What to do next.
@@ -59,6 +72,8 @@ pub enum Step {
     Write(BTreeMap<u64, Member>),
     /// Ask these founders to agree to the ballot that is stored.
     Ask(Vec<u64>),
+    /// The ballot is dead: forget it, not the floor.
+    LetGo,
     /// All founders agree: found the cluster.
     Found,
     /// Wait; the text says for what.
@@ -68,11 +83,24 @@ pub enum Step {
 /// Decides the next step of `own` node, which belongs to no cluster yet, from what it `seen` of others
 /// just now. `expect` is the number of founders.
 pub fn next_step(own: &Seen, seen: &BTreeMap<u64, Seen>, expect: usize) -> Step {
-    assert!(own.cluster_id.is_none(), "a member of a cluster does not bootstrap");
-    let Some(ballot) = &own.ballot else { return without_ballot(own, seen, expect) };
-    let elsewhere = |id: &u64| seen.get(id).and_then(|other| other.cluster_id).filter(|id| *id != ballot.cluster_id);
+    assert!(
+        own.cluster_id.is_none(),
+        "a member of a cluster does not bootstrap"
+    );
+    let Some(ballot) = &own.ballot else {
+        return without_ballot(own, seen, expect);
+    };
+    let elsewhere = |id: &u64| {
+        seen.get(id)
+            .and_then(|other| other.cluster_id)
+            .filter(|id| *id != ballot.cluster_id)
+    };
     if let Some(cluster_id) = ballot.founders.keys().find_map(elsewhere) {
         return Step::Join { cluster_id };
+    }
+    let never_agrees = |id: &u64| seen.get(id).is_some_and(|other| !other.may_follow(ballot.author));
+    if ballot.founders.keys().any(never_agrees) {
+        return Step::LetGo;
     }
     let agrees = |id: &u64| {
         *id == own.node_id
@@ -84,9 +112,16 @@ pub fn next_step(own: &Seen, seen: &BTreeMap<u64, Seen>, expect: usize) -> Step 
     if missing.is_empty() {
         return Step::Found;
     }
-    let reachable: Vec<u64> = missing.iter().filter(|id| seen.contains_key(id)).copied().collect();
+    let reachable: Vec<u64> = missing
+        .iter()
+        .filter(|id| seen.contains_key(id))
+        .copied()
+        .collect();
     if reachable.is_empty() {
-        let names: Vec<&str> = missing.iter().map(|id| ballot.founders[id].name.as_str()).collect();
+        let names: Vec<&str> = missing
+            .iter()
+            .map(|id| ballot.founders[id].name.as_str())
+            .collect();
         return Step::Wait(format!("waiting for {} to come back and agree", names.join(", ")));
     }
     Step::Ask(reachable)
@@ -96,31 +131,33 @@ fn without_ballot(own: &Seen, seen: &BTreeMap<u64, Seen>, expect: usize) -> Step
     if let Some(cluster_id) = seen.values().find_map(|other| other.cluster_id) {
         return Step::Join { cluster_id };
     }
-    let mut free: BTreeMap<u64, Member> =
-        seen.values().filter(|other| other.ballot.is_none()).map(|o| (o.node_id, o.member.clone())).collect();
+    if let Some(founders) = seen
+        .values()
+        .find_map(|other| other.ballot.as_ref().map(|ballot| &ballot.founders))
+    {
+        let names: Vec<&str> = founders.values().map(|founder| founder.name.as_str()).collect();
+        return Step::Wait(format!("waiting for {} to found a cluster", names.join(", ")));
+    }
+    let mut free: BTreeMap<u64, Member> = seen.values().map(|o| (o.node_id, o.member.clone())).collect();
     free.insert(own.node_id, own.member.clone());
     if free.len() < expect {
         return Step::Wait(format!("{} of {expect} nodes found", free.len()));
     }
     let founders: BTreeMap<u64, Member> = free.into_iter().take(expect).collect();
-    if founders.keys().next() == Some(&own.node_id) {
+    if founders.keys().next() == Some(&own.node_id) && own.may_follow(own.node_id) {
         Step::Write(founders)
     } else {
         Step::Wait("waiting for the ballot of the node with the lowest id".to_owned())
     }
 }
 
-/// Whether a node that has said `own` of itself may agree to `asked` now. The caller stores the
-/// ballot before it answers.
+/// Whether a node that has said `own` of itself may agree to `asked` now. The caller stores ballot and
+/// floor before it answers.
 pub fn may_agree(own: &Seen, asked: &Ballot) -> bool {
-    if own.cluster_id.is_some() || !asked.founders.contains_key(&own.node_id) {
-        return false;
-    }
-    match &own.ballot {
-        None => true,
-        Some(current) if current == asked => true,
-        Some(current) => asked.author < current.author && current.founders.contains_key(&asked.author),
-    }
+    own.cluster_id.is_none()
+        && asked.founders.contains_key(&own.node_id)
+        && own.may_follow(asked.author)
+        && own.ballot.as_ref().is_none_or(|current| current == asked)
 }
 
 #[cfg(test)]
@@ -130,20 +167,43 @@ mod tests {
     use super::*;
 
     fn member(id: u64) -> Member {
-        Member { name: format!("n{id}"), ..Member::default() }
+        Member {
+            name: format!("n{id}"),
+            ..Member::default()
+        }
     }
 
     fn fresh(id: u64) -> Seen {
-        Seen { node_id: id, member: member(id), cluster_id: None, ballot: None }
+        Seen {
+            node_id: id,
+            member: member(id),
+            cluster_id: None,
+            ballot: None,
+            floor: None,
+        }
+    }
+
+    fn hold(node: &mut Seen, ballot: Ballot) {
+        node.floor = Some(ballot.author);
+        node.ballot = Some(ballot);
     }
 
     /// Runs one step of one node against what it can reach.
-    fn act(nodes: &mut BTreeMap<u64, Seen>, id: u64, reachable: &[u64], expect: usize, next_cluster: &mut u64) {
+    fn act(
+        nodes: &mut BTreeMap<u64, Seen>,
+        id: u64,
+        reachable: &[u64],
+        expect: usize,
+        next_cluster: &mut u64,
+    ) {
         let own = nodes[&id].clone();
         if own.cluster_id.is_some() {
             return;
         }
-        let seen = reachable.iter().filter(|other| **other != id).map(|other| (*other, nodes[other].clone()));
+        let seen = reachable
+            .iter()
+            .filter(|other| **other != id)
+            .map(|other| (*other, nodes[other].clone()));
         let seen: BTreeMap<u64, Seen> = seen.collect();
         match next_step(&own, &seen, expect) {
             Step::Join { cluster_id } => {
@@ -152,18 +212,23 @@ mod tests {
             }
             Step::Write(founders) => {
                 *next_cluster += 1;
-                let ballot = Ballot { author: id, cluster_id: *next_cluster, founders };
-                nodes.get_mut(&id).unwrap().ballot = Some(ballot);
+                let ballot = Ballot {
+                    author: id,
+                    cluster_id: *next_cluster,
+                    founders,
+                };
+                hold(nodes.get_mut(&id).unwrap(), ballot);
             }
             Step::Ask(ids) => {
                 for other in ids {
                     let asked = own.ballot.clone().unwrap();
                     let other = nodes.get_mut(&other).unwrap();
                     if may_agree(other, &asked) {
-                        other.ballot = Some(asked);
+                        hold(other, asked);
                     }
                 }
             }
+            Step::LetGo => nodes.get_mut(&id).unwrap().ballot = None,
             Step::Found => {
                 let own = nodes.get_mut(&id).unwrap();
                 own.cluster_id = own.ballot.as_ref().map(|ballot| ballot.cluster_id);
@@ -204,7 +269,7 @@ mod tests {
                 act(&mut nodes, id, &reachable, 3, &mut next_cluster);
             }
             let everyone: Vec<u64> = nodes.keys().copied().collect();
-            for _ in 0..12 {
+            for _ in 0..20 {
                 for id in &everyone {
                     act(&mut nodes, *id, &everyone, 3, &mut next_cluster);
                 }

@@ -88,7 +88,11 @@ pub struct Local {
 impl Local {
     /// A node with its data directory.
     pub fn new(dir: DataDir, identity: Identity, member: Member) -> Local {
-        Local { dir, identity, member }
+        Local {
+            dir,
+            identity,
+            member,
+        }
     }
 
     /// What it says of itself.
@@ -98,6 +102,7 @@ impl Local {
             member: self.member.clone(),
             cluster_id: self.identity.cluster_id,
             ballot: self.identity.ballot.clone(),
+            floor: self.identity.floor,
         }
     }
 
@@ -121,7 +126,11 @@ impl Local {
     }
 
     fn hello(&self) -> Hello {
-        Hello { protocol: PROTOCOL, seen: self.seen(), members: self.identity.members.clone() }
+        Hello {
+            protocol: PROTOCOL,
+            seen: self.seen(),
+            members: self.identity.members.clone(),
+        }
     }
 }
 
@@ -157,7 +166,7 @@ async fn hello(State(control): State<Control>) -> Json<Hello> {
 async fn agree(State(control): State<Control>, Json(asked): Json<Ballot>) -> Response {
     let mut local = control.local.lock();
     if agree::may_agree(&local.seen(), &asked)
-        && let Err(error) = local.update(|identity| identity.ballot = Some(asked))
+        && let Err(error) = local.update(|identity| identity.hold(asked))
     {
         return (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response();
     }
@@ -189,7 +198,12 @@ impl ControlClient {
     /// # Errors
     /// When the client cannot be built.
     pub fn new() -> Result<ControlClient, ControlError> {
-        Ok(ControlClient(reqwest::Client::builder().no_proxy().connect_timeout(CALL_TIMEOUT).build()?))
+        Ok(ControlClient(
+            reqwest::Client::builder()
+                .no_proxy()
+                .connect_timeout(CALL_TIMEOUT)
+                .build()?,
+        ))
     }
 
     /// Asks who is at a peer URL.
@@ -214,7 +228,11 @@ impl ControlClient {
     ///
     /// # Errors
     /// See [`ControlError`].
-    pub async fn members(&self, peer_url: &str, request: &MemberRequest) -> Result<MemberAnswer, ControlError> {
+    pub async fn members(
+        &self,
+        peer_url: &str,
+        request: &MemberRequest,
+    ) -> Result<MemberAnswer, ControlError> {
         let url = format!("{peer_url}/quorate/members");
         read(self.0.post(&url).timeout(MEMBERS_TIMEOUT).json(request), url).await
     }
@@ -224,7 +242,11 @@ async fn read<T: DeserializeOwned>(request: reqwest::RequestBuilder, url: String
     let response = request.send().await?;
     if !response.status().is_success() {
         let status = response.status().as_u16();
-        return Err(ControlError::Status { url, status, text: response.text().await.unwrap_or_default() });
+        return Err(ControlError::Status {
+            url,
+            status,
+            text: response.text().await.unwrap_or_default(),
+        });
     }
     Ok(response.json().await?)
 }

@@ -16,7 +16,10 @@ pub async fn resolve(names: &[String]) -> Vec<String> {
     let mut urls = Vec::new();
     for name in names {
         let host = name.strip_prefix("http://").unwrap_or(name).trim_end_matches('/');
-        let with_port = if host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) {
+        let with_port = if host
+            .rsplit_once(':')
+            .is_some_and(|(_, port)| port.parse::<u16>().is_ok())
+        {
             host.to_owned()
         } else {
             format!("{host}:{DEFAULT_PEER_PORT}")
@@ -37,7 +40,9 @@ pub type Answers = BTreeMap<u64, (String, Hello)>;
 
 /// Asks all addresses at once who is there; `own` is left out.
 pub async fn ask_all(client: &ControlClient, urls: &[String], own: u64) -> Answers {
-    let asked = urls.iter().map(|url| async move { (url.clone(), client.hello(url).await) });
+    let asked = urls
+        .iter()
+        .map(|url| async move { (url.clone(), client.hello(url).await) });
     let mut answers = Answers::new();
     for (url, answer) in futures::future::join_all(asked).await {
         match answer {

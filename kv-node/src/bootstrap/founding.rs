@@ -42,7 +42,11 @@ pub async fn found_static(
     ids: StaticIds,
     progress: &Progress,
 ) -> Result<Start, BootstrapError> {
-    let urls: Vec<String> = ids.members.values().flat_map(|member| member.peer_urls.clone()).collect();
+    let urls: Vec<String> = ids
+        .members
+        .values()
+        .flat_map(|member| member.peer_urls.clone())
+        .collect();
     let majority = ids.members.len() / 2 + 1;
     loop {
         let answers = discover::ask_all(client, &urls, ids.node_id).await;
@@ -55,7 +59,10 @@ pub async fn found_static(
             })?;
             return Ok(Start::Found(ids.members));
         }
-        say(progress, format!("waiting for a majority of --initial-cluster: {found} of {majority} nodes found"));
+        say(
+            progress,
+            format!("waiting for a majority of --initial-cluster: {found} of {majority} nodes found"),
+        );
         tokio::time::sleep(ROUND_PAUSE).await;
     }
 }
@@ -69,9 +76,10 @@ fn refuse_second_life(answers: &Answers, ids: &StaticIds) -> Result<(), Bootstra
         .filter_map(|(_, hello)| hello.members.get(&ids.node_id))
         .find(|member| !member.client_urls.is_empty());
     match known {
-        Some(member) => {
-            Err(BootstrapError::AlreadyBootstrapped { name: member.name.clone(), node_id: ids.node_id })
-        }
+        Some(member) => Err(BootstrapError::AlreadyBootstrapped {
+            name: member.name.clone(),
+            node_id: ids.node_id,
+        }),
         None => Ok(()),
     }
 }
@@ -90,8 +98,10 @@ pub async fn found_or_join(
     loop {
         let own = local.lock().seen();
         let answers = discover::ask_all(client, &discover::resolve(join).await, own.node_id).await;
-        let seen: BTreeMap<u64, Seen> =
-            answers.iter().map(|(id, (_, hello))| (*id, hello.seen.clone())).collect();
+        let seen: BTreeMap<u64, Seen> = answers
+            .iter()
+            .map(|(id, (_, hello))| (*id, hello.seen.clone()))
+            .collect();
         let step = match expect {
             Some(expect) => agree::next_step(&own, &seen, expect),
             None => join_only(&seen, join),
@@ -109,6 +119,7 @@ pub async fn found_or_join(
             Step::Ask(ids) => {
                 ask(client, &own.ballot, &answers, &ids).await;
             }
+            Step::LetGo => local.lock().update(|identity| identity.ballot = None)?,
             Step::Found => {
                 if let Some(start) = founded(local, &own)? {
                     return Ok(start);
@@ -125,13 +136,18 @@ pub async fn found_or_join(
 fn join_only(seen: &BTreeMap<u64, Seen>, join: &[String]) -> Step {
     match seen.values().find_map(|other| other.cluster_id) {
         Some(cluster_id) => Step::Join { cluster_id },
-        None => Step::Wait(format!("no member of a cluster answers at {} (--join)", join.join(", "))),
+        None => Step::Wait(format!(
+            "no member of a cluster answers at {} (--join)",
+            join.join(", ")
+        )),
     }
 }
 
 /// Whoever of the cluster answered, with what each knows of the others.
 fn members_of(answers: &Answers, cluster_id: u64) -> BTreeMap<u64, Member> {
-    let of_cluster = answers.values().filter(|(_, hello)| hello.seen.cluster_id == Some(cluster_id));
+    let of_cluster = answers
+        .values()
+        .filter(|(_, hello)| hello.seen.cluster_id == Some(cluster_id));
     let mut members = BTreeMap::new();
     for (_, hello) in of_cluster {
         members.extend(hello.members.clone());
@@ -145,8 +161,12 @@ fn write_ballot(local: &Arc<Mutex<Local>>, founders: BTreeMap<u64, Member>) -> R
     let mut local = local.lock();
     if local.identity().ballot.is_none() {
         let author = local.identity().node_id;
-        let ballot = Ballot { author, cluster_id: rand::random::<u64>().max(1), founders };
-        local.update(|identity| identity.ballot = Some(ballot))?;
+        let ballot = Ballot {
+            author,
+            cluster_id: rand::random::<u64>().max(1),
+            founders,
+        };
+        local.update(|identity| identity.hold(ballot))?;
     }
     Ok(())
 }
@@ -165,10 +185,17 @@ async fn ask(client: &ControlClient, ballot: &Option<Ballot>, answers: &Answers,
 /// Unless this node has changed its mind since it said `own` of itself.
 fn founded(local: &Arc<Mutex<Local>>, own: &Seen) -> Result<Option<Start>, BootstrapError> {
     let mut local = local.lock();
-    let Some(ballot) = own.ballot.clone().filter(|ballot| local.identity().ballot.as_ref() == Some(ballot)) else {
+    let Some(ballot) = own
+        .ballot
+        .clone()
+        .filter(|ballot| local.identity().ballot.as_ref() == Some(ballot))
+    else {
         return Ok(None);
     };
-    tracing::info!(cluster_id = format!("{:x}", ballot.cluster_id), "all founders agree");
+    tracing::info!(
+        cluster_id = format!("{:x}", ballot.cluster_id),
+        "all founders agree"
+    );
     local.update(|identity| {
         identity.cluster_id = Some(ballot.cluster_id);
         identity.members = ballot.founders.clone();

@@ -52,7 +52,9 @@ pub enum BootstrapError {
     #[error(transparent)]
     Dir(#[from] crate::identity::DirError),
     /// `--name` is not in `--initial-cluster`.
-    #[error("couldn't find local name {name:?} in the initial cluster configuration: add it to --initial-cluster, or set --name to one of {known}")]
+    #[error(
+        "couldn't find local name {name:?} in the initial cluster configuration: add it to --initial-cluster, or set --name to one of {known}"
+    )]
     NameNotInCluster {
         /// The name given.
         name: String,
@@ -60,7 +62,9 @@ pub enum BootstrapError {
         known: String,
     },
     /// `--initial-cluster` and `--initial-advertise-peer-urls` disagree.
-    #[error("--initial-cluster says {listed} for {name:?}, but --initial-advertise-peer-urls says {advertised}: make them the same")]
+    #[error(
+        "--initial-cluster says {listed} for {name:?}, but --initial-advertise-peer-urls says {advertised}: make them the same"
+    )]
     UrlMismatch {
         /// This node's name.
         name: String,
@@ -70,7 +74,9 @@ pub enum BootstrapError {
         advertised: String,
     },
     /// This node has been a member before, and its data are gone.
-    #[error("member {name:?} ({node_id:x}) has already been bootstrapped: its data directory was lost, and with it what it promised to the others. Remove the member and start it with --join and an empty data directory, so that it gets a new id")]
+    #[error(
+        "member {name:?} ({node_id:x}) has already been bootstrapped: its data directory was lost, and with it what it promised to the others. Remove the member and start it with --join and an empty data directory, so that it gets a new id"
+    )]
     AlreadyBootstrapped {
         /// Its name.
         name: String,
@@ -86,7 +92,11 @@ fn hashed_id(parts: &[&str]) -> u64 {
         hasher.update(&(part.len() as u64).to_le_bytes());
         hasher.update(part.as_bytes());
     }
-    let (first, _) = hasher.finalize().as_bytes().split_first_chunk::<8>().map_or(([0; 8], ()), |(id, _)| (*id, ()));
+    let (first, _) = hasher
+        .finalize()
+        .as_bytes()
+        .split_first_chunk::<8>()
+        .map_or(([0; 8], ()), |(id, _)| (*id, ()));
     u64::from_le_bytes(first).max(1)
 }
 
@@ -119,7 +129,10 @@ pub fn static_ids(
     let known = || members.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
     let listed = members
         .get(name)
-        .ok_or_else(|| BootstrapError::NameNotInCluster { name: name.to_owned(), known: known() })?;
+        .ok_or_else(|| BootstrapError::NameNotInCluster {
+            name: name.to_owned(),
+            known: known(),
+        })?;
     if sorted(listed) != sorted(advertised) {
         return Err(BootstrapError::UrlMismatch {
             name: name.to_owned(),
@@ -129,10 +142,17 @@ pub fn static_ids(
     }
     let id_of = |name: &str, urls: &[String]| hashed_id(&["node", token, name, &sorted(urls).join(",")]);
     let ids = members.iter().map(|(name, urls)| {
-        let member = Member { name: name.clone(), peer_urls: urls.clone(), client_urls: Vec::new() };
+        let member = Member {
+            name: name.clone(),
+            peer_urls: urls.clone(),
+            client_urls: Vec::new(),
+        };
         (id_of(name, urls), member)
     });
-    let all: Vec<String> = members.iter().map(|(name, urls)| format!("{name}={}", sorted(urls).join("+"))).collect();
+    let all: Vec<String> = members
+        .iter()
+        .map(|(name, urls)| format!("{name}={}", sorted(urls).join("+")))
+        .collect();
     Ok(StaticIds {
         cluster_id: hashed_id(&["cluster", token, &all.join(",")]),
         members: ids.collect(),
@@ -145,12 +165,18 @@ mod tests {
     use super::*;
 
     fn list(of: &[(&str, &str)]) -> BTreeMap<String, Vec<String>> {
-        of.iter().map(|(name, url)| (name.to_string(), vec![url.to_string()])).collect()
+        of.iter()
+            .map(|(name, url)| (name.to_string(), vec![url.to_string()]))
+            .collect()
     }
 
     #[test]
     fn every_node_works_out_the_same_ids() {
-        let members = list(&[("n1", "http://a:2380"), ("n2", "http://b:2380"), ("n3", "http://c:2380")]);
+        let members = list(&[
+            ("n1", "http://a:2380"),
+            ("n2", "http://b:2380"),
+            ("n3", "http://c:2380"),
+        ]);
         let of = |name: &str, url: &str| static_ids(&members, "token", name, &[url.to_string()]).unwrap();
         let (one, two) = (of("n1", "http://a:2380"), of("n2", "http://b:2380"));
         assert_eq!((one.cluster_id, &one.members), (two.cluster_id, &two.members));
@@ -165,7 +191,9 @@ mod tests {
         let members = list(&[("n1", "http://a:2380")]);
         let error = static_ids(&members, "t", "x", &[]).unwrap_err().to_string();
         assert!(error.starts_with("couldn't find local name \"x\""), "{error}");
-        let error = static_ids(&members, "t", "n1", &["http://b:2380".to_string()]).unwrap_err().to_string();
+        let error = static_ids(&members, "t", "n1", &["http://b:2380".to_string()])
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("says http://a:2380 for \"n1\""), "{error}");
     }
 }

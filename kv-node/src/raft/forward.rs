@@ -26,7 +26,7 @@ const BATCH_MAX: usize = 256;
 /// Bytes in one call, at most (one proposal may be larger and then goes alone).
 const BATCH_BYTES_MAX: usize = 4 << 20;
 /// Calls under way to one leader.
-const CALLS_MAX: usize = 4;
+const CALLS_MAX: usize = 2;
 
 /// One proposal waiting to be sent.
 struct Waiting {
@@ -46,7 +46,11 @@ pub struct Forwarder {
 impl Forwarder {
     /// Over a node's network; a call that takes longer than `call_timeout` has an unknown outcome.
     pub fn new(network: Network, call_timeout: Duration) -> Forwarder {
-        Forwarder { network, call_timeout, lanes: Arc::default() }
+        Forwarder {
+            network,
+            call_timeout,
+            lanes: Arc::default(),
+        }
     }
 
     /// Sends one proposal to `leader` and waits for what became of it.
@@ -71,7 +75,10 @@ impl Forwarder {
 
     fn lane(&self, leader: u64, member: &Member) -> Result<mpsc::Sender<Waiting>, Status> {
         let mut lanes = self.lanes.lock();
-        if let Some((_, lane)) = lanes.get(&leader).filter(|(known, _)| known.peer_urls == member.peer_urls) {
+        if let Some((_, lane)) = lanes
+            .get(&leader)
+            .filter(|(known, _)| known.peer_urls == member.peer_urls)
+        {
             return Ok(lane.clone());
         }
         let client = self.network.forwarding(leader, member)?;
@@ -87,7 +94,9 @@ async fn run_lane(client: Client, timeout: Duration, mut queue: mpsc::Receiver<W
     let calls = Arc::new(Semaphore::new(CALLS_MAX));
     let mut held = None;
     while let Some(first) = next(&mut held, &mut queue).await {
-        let Ok(permit) = calls.clone().acquire_owned().await else { return };
+        let Ok(permit) = calls.clone().acquire_owned().await else {
+            return;
+        };
         let batch = gather(first, &mut held, &mut queue);
         let client = client.clone();
         tokio::spawn(async move {
@@ -122,7 +131,10 @@ fn gather(first: Waiting, held: &mut Option<Waiting>, queue: &mut mpsc::Receiver
 
 async fn send(mut client: Client, timeout: Duration, batch: Vec<Waiting>) {
     // Whoever stopped waiting before it was sent need not be sent.
-    let batch: Vec<Waiting> = batch.into_iter().filter(|waiting| !waiting.answer.is_closed()).collect();
+    let batch: Vec<Waiting> = batch
+        .into_iter()
+        .filter(|waiting| !waiting.answer.is_closed())
+        .collect();
     if batch.is_empty() {
         return;
     }
@@ -148,13 +160,15 @@ fn on_failure(status: &Status) -> Attempt {
 
 fn answer(batch: Vec<Waiting>, response: ProposeResponse) {
     let mut outcomes = response.outcomes.into_iter();
-    answer_all(batch, || match outcomes.next().map(|frame| codec::decode(&frame)) {
-        Some(Ok(attempt)) => attempt,
-        Some(Err(error)) => {
-            tracing::error!(%error, "the leader's answer cannot be read");
-            Attempt::Failed(ProposeError::ConnectionLost)
+    answer_all(batch, || {
+        match outcomes.next().map(|frame| codec::decode(&frame)) {
+            Some(Ok(attempt)) => attempt,
+            Some(Err(error)) => {
+                tracing::error!(%error, "the leader's answer cannot be read");
+                Attempt::Failed(ProposeError::ConnectionLost)
+            }
+            None => Attempt::Failed(ProposeError::ConnectionLost),
         }
-        None => Attempt::Failed(ProposeError::ConnectionLost),
     });
 }
 

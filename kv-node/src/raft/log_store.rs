@@ -39,7 +39,11 @@ impl LogStore {
 
     /// Entries of `range` that are in the log, up to [`READ_BYTES_MAX`] but at least one.
     fn read(&self, range: std::ops::Range<u64>) -> io::Result<Vec<Entry>> {
-        self.wal.read(range, READ_BYTES_MAX)?.into_iter().map(decode_entry).collect()
+        self.wal
+            .read(range, READ_BYTES_MAX)?
+            .into_iter()
+            .map(decode_entry)
+            .collect()
     }
 
     /// All entries of `range`.
@@ -72,7 +76,10 @@ fn half_open(range: &impl RangeBounds<u64>) -> std::ops::Range<u64> {
 }
 
 fn position(log_id: &LogId) -> Position {
-    Position { term: **log_id.committed_leader_id(), index: log_id.index }
+    Position {
+        term: **log_id.committed_leader_id(),
+        index: log_id.index,
+    }
 }
 
 fn log_id(position: Position) -> LogId {
@@ -92,7 +99,10 @@ fn encode_entry(entry: &Entry) -> io::Result<kv_wal::Entry> {
         EntryPayload::Normal(proposal) => tagged(kind::COMMAND, &proposal.encoded),
         EntryPayload::Membership(membership) => tagged(kind::MEMBERSHIP, &codec::encode(membership)?),
     };
-    Ok(kv_wal::Entry { position: position(&entry.log_id), payload })
+    Ok(kv_wal::Entry {
+        position: position(&entry.log_id),
+        payload,
+    })
 }
 
 fn tagged(kind: u8, body: &[u8]) -> Bytes {
@@ -107,11 +117,21 @@ fn decode_entry(entry: kv_wal::Entry) -> io::Result<Entry> {
     let damaged = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
     let payload: Payload = match entry.payload.first() {
         Some(&kind::BLANK) => EntryPayload::Blank,
-        Some(&kind::COMMAND) => EntryPayload::Normal(Proposal { encoded: entry.payload.slice(1..) }),
+        Some(&kind::COMMAND) => EntryPayload::Normal(Proposal {
+            encoded: entry.payload.slice(1..),
+        }),
         Some(&kind::MEMBERSHIP) => EntryPayload::Membership(codec::decode(&entry.payload[1..])?),
-        other => return Err(damaged(format!("entry {} has unknown kind {other:?}", entry.position.index))),
+        other => {
+            return Err(damaged(format!(
+                "entry {} has unknown kind {other:?}",
+                entry.position.index
+            )));
+        }
     };
-    Ok(Entry { log_id: log_id(entry.position), payload })
+    Ok(Entry {
+        log_id: log_id(entry.position),
+        payload,
+    })
 }
 
 /// Queues an operation of the log and waits until it is durable.
@@ -121,7 +141,9 @@ async fn durable(start: impl FnOnce(Box<dyn FnOnce(io::Result<()>) + Send>)) -> 
         // The receiver is gone only when the node is stopping.
         let _ = done.send(result);
     }));
-    waiting.await.map_err(|_| io::Error::other("the write-ahead log has stopped"))?
+    waiting
+        .await
+        .map_err(|_| io::Error::other("the write-ahead log has stopped"))?
 }
 
 impl RaftLogReader<TypeConfig> for LogStore {
@@ -144,7 +166,11 @@ impl RaftLogReader<TypeConfig> for LogStore {
         use futures::{StreamExt, stream};
         let log = self.clone();
         let pieces = stream::unfold(half_open(&range), move |range| {
-            let piece = if range.is_empty() { Ok(Vec::new()) } else { log.read(range.clone()) };
+            let piece = if range.is_empty() {
+                Ok(Vec::new())
+            } else {
+                log.read(range.clone())
+            };
             async move {
                 match piece {
                     Ok(entries) => {
@@ -190,8 +216,12 @@ impl RaftLogStorage<TypeConfig> for LogStore {
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        let entries = entries.into_iter().map(|entry| encode_entry(&entry)).collect::<io::Result<Vec<_>>>()?;
-        self.wal.append(entries, move |result| callback.io_completed(result));
+        let entries = entries
+            .into_iter()
+            .map(|entry| encode_entry(&entry))
+            .collect::<io::Result<Vec<_>>>()?;
+        self.wal
+            .append(entries, move |result| callback.io_completed(result));
         Ok(())
     }
 

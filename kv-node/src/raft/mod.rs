@@ -9,4 +9,5 @@ pub mod propose;
 pub mod read_index;
 pub mod receive;
 pub mod state_machine;
+pub mod submit;
 pub mod types;

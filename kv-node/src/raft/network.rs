@@ -71,7 +71,9 @@ pub struct Stamp {
 
 impl Interceptor for Stamp {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        request.metadata_mut().insert(CLUSTER_HEADER, self.cluster.clone());
+        request
+            .metadata_mut()
+            .insert(CLUSTER_HEADER, self.cluster.clone());
         request.metadata_mut().insert(TARGET_HEADER, self.target.clone());
         Ok(request)
     }
@@ -89,7 +91,11 @@ pub struct Network {
 impl Network {
     /// For a node of the given cluster.
     pub fn new(cluster_id: u64, dial: Dial) -> Network {
-        Network { cluster_id, dial, forwarding: Arc::default() }
+        Network {
+            cluster_id,
+            dial,
+            forwarding: Arc::default(),
+        }
     }
 
     /// A client on a connection of its own. It connects with the first call.
@@ -97,7 +103,10 @@ impl Network {
     /// # Errors
     /// When the member has no usable peer URL.
     pub fn connect(&self, target: u64, member: &Member) -> Result<Client, Status> {
-        let url = member.peer_urls.first().ok_or_else(|| Status::unavailable("the peer has no address yet"))?;
+        let url = member
+            .peer_urls
+            .first()
+            .ok_or_else(|| Status::unavailable("the peer has no address yet"))?;
         let endpoint = Endpoint::from_shared(url.clone())
             .map_err(|error| Status::unavailable(format!("peer URL {url}: {error}")))?
             .connect_timeout(CONNECT_TIMEOUT)
@@ -107,7 +116,10 @@ impl Network {
             .keep_alive_while_idle(true)
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
-        let stamp = Stamp { cluster: self.cluster_id.into(), target: target.into() };
+        let stamp = Stamp {
+            cluster: self.cluster_id.into(),
+            target: target.into(),
+        };
         Ok(PeerClient::with_interceptor((self.dial)(endpoint), stamp)
             .max_decoding_message_size(codec::MAX_FRAME_BYTES)
             .max_encoding_message_size(codec::MAX_FRAME_BYTES))
@@ -133,7 +145,10 @@ impl RaftNetworkFactory<TypeConfig> for Network {
     type Network = Connection;
 
     async fn new_client(&mut self, target: u64, node: &Member) -> Connection {
-        Connection { target, client: self.connect(target, node) }
+        Connection {
+            target,
+            client: self.connect(target, node),
+        }
     }
 }
 
@@ -161,14 +176,21 @@ impl Connection {
         Resp: DeserializeOwned,
         F: Future<Output = Result<Response<Frame>, Status>>,
     {
-        let frame = Frame { payload: codec::encode(request).map_err(|e| network_error(&e))? };
+        let frame = Frame {
+            payload: codec::encode(request).map_err(|e| network_error(&e))?,
+        };
         let timeout = option.soft_ttl();
         match tokio::time::timeout(timeout, send(self.client()?, frame)).await {
             Ok(Ok(response)) => codec::decode(&response.into_inner().payload).map_err(|e| network_error(&e)),
             Ok(Err(status)) => Err(rpc_error(&status)),
             Err(_) => {
                 let target = self.target;
-                Err(RPCError::Timeout(Timeout { action: kind, id: target, target, timeout }))
+                Err(RPCError::Timeout(Timeout {
+                    action: kind,
+                    id: target,
+                    target,
+                    timeout,
+                }))
             }
         }
     }
@@ -182,7 +204,9 @@ fn network_error<E: Error + 'static>(error: &E) -> RPCError<TypeConfig> {
 /// tried again at once.
 fn rpc_error(status: &Status) -> RPCError<TypeConfig> {
     match status.code() {
-        tonic::Code::Unavailable | tonic::Code::FailedPrecondition => RPCError::Unreachable(Unreachable::new(status)),
+        tonic::Code::Unavailable | tonic::Code::FailedPrecondition => {
+            RPCError::Unreachable(Unreachable::new(status))
+        }
         _ => network_error(status),
     }
 }
@@ -213,7 +237,10 @@ impl NetStreamAppend<TypeConfig> for Connection {
         _option: RPCOption,
     ) -> BoxFuture<
         's,
-        Result<BoxStream<'s, Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>>, RPCError<TypeConfig>>,
+        Result<
+            BoxStream<'s, Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>>,
+            RPCError<TypeConfig>,
+        >,
     >
     where
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
@@ -221,15 +248,22 @@ impl NetStreamAppend<TypeConfig> for Connection {
         Box::pin(async move {
             let mut client = self.client()?;
             // A request that cannot be encoded ends the stream; openraft sees no answer and retries.
-            let frames = input.map(|request| codec::encode(&request)).scan((), |(), frame| {
-                let frame = frame.inspect_err(|error| tracing::error!(%error, "cannot encode AppendEntries"));
-                futures::future::ready(frame.ok().map(|payload| Frame { payload }))
-            });
+            let frames = input
+                .map(|request| codec::encode(&request))
+                .scan((), |(), frame| {
+                    let frame =
+                        frame.inspect_err(|error| tracing::error!(%error, "cannot encode AppendEntries"));
+                    futures::future::ready(frame.ok().map(|payload| Frame { payload }))
+                });
             let opened = tokio::time::timeout(STREAM_OPEN_TIMEOUT, client.append(frames)).await;
             let answers = match opened {
                 Ok(Ok(response)) => response.into_inner(),
                 Ok(Err(status)) => return Err(rpc_error(&status)),
-                Err(_) => return Err(RPCError::Unreachable(Unreachable::new(&Status::unavailable("no answer")))),
+                Err(_) => {
+                    return Err(RPCError::Unreachable(Unreachable::new(&Status::unavailable(
+                        "no answer",
+                    ))));
+                }
             };
             let answers = answers.map(|answer| match answer {
                 Ok(frame) => codec::decode(&frame.payload).map_err(|e| network_error(&e)),
@@ -276,7 +310,9 @@ pub fn snapshot_chunks(view: SnapshotView) -> impl Stream<Item = Result<Frame, S
     let (sender, receiver) = tokio::sync::mpsc::channel(SNAPSHOT_QUEUE_CHUNKS);
     tokio::task::spawn_blocking(move || {
         for chunk in view.chunks(SNAPSHOT_CHUNK_BYTES) {
-            let frame = chunk.map(|payload| Frame { payload }).map_err(|fault| Status::data_loss(fault.to_string()));
+            let frame = chunk
+                .map(|payload| Frame { payload })
+                .map_err(|fault| Status::data_loss(fault.to_string()));
             let failed = frame.is_err();
             // The receiver is gone when the transfer was given up.
             if sender.blocking_send(frame).is_err() || failed {
@@ -329,9 +365,16 @@ mod tests {
     /// Nothing listens at the address, first or again: such a call may be made elsewhere without doubt.
     #[tokio::test]
     async fn a_refused_connection_is_known_not_to_have_carried_the_call() {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
         let network = Network::new(1, Arc::new(|endpoint| endpoint.connect_lazy()));
-        let member = Member { peer_urls: vec![format!("http://127.0.0.1:{port}")], ..Member::default() };
+        let member = Member {
+            peer_urls: vec![format!("http://127.0.0.1:{port}")],
+            ..Member::default()
+        };
         let mut client = network.connect(2, &member).unwrap();
         for _ in 0..3 {
             let status = client.read_index(ReadIndexRequest {}).await.unwrap_err();
@@ -346,7 +389,10 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         let closing = tokio::spawn(async move { drop(listener.accept().await.unwrap()) });
         let network = Network::new(1, Arc::new(|endpoint| endpoint.connect_lazy()));
-        let member = Member { peer_urls: vec![format!("http://127.0.0.1:{port}")], ..Member::default() };
+        let member = Member {
+            peer_urls: vec![format!("http://127.0.0.1:{port}")],
+            ..Member::default()
+        };
         let mut client = network.connect(2, &member).unwrap();
         let status = client.read_index(ReadIndexRequest {}).await.unwrap_err();
         closing.await.unwrap();

@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming, service::interceptor::InterceptedService};
 
 use super::{
+    leader::Heard,
     network::{CLUSTER_HEADER, TARGET_HEADER, snapshot_chunks},
     propose::Proposer,
     read_index::ReadIndex,
@@ -28,12 +29,16 @@ use crate::codec;
 
 type FrameStream = Pin<Box<dyn Stream<Item = Result<Frame, Status>> + Send>>;
 
+/// The service with its gate.
+pub type PeerServerGuarded = InterceptedService<PeerServer<PeerService>, Guard>;
+
 /// The service behind the peer port.
 pub struct PeerService {
     raft: Raft,
     store: Store,
     proposer: Proposer,
     read_index: ReadIndex,
+    heard: Heard,
     /// One snapshot is received at a time.
     installing: Arc<Semaphore>,
     /// Ends the streams, which have no end of their own.
@@ -60,13 +65,22 @@ impl PeerService {
         store: Store,
         proposer: Proposer,
         read_index: ReadIndex,
+        heard: Heard,
         stop: CancellationToken,
     ) -> PeerService {
-        PeerService { raft, store, proposer, read_index, installing: Arc::new(Semaphore::new(1)), stop }
+        PeerService {
+            raft,
+            store,
+            proposer,
+            read_index,
+            heard,
+            installing: Arc::new(Semaphore::new(1)),
+            stop,
+        }
     }
 
     /// As a tonic server that lets in only calls for this cluster and this node.
-    pub fn into_server(self, cluster_id: u64, node_id: u64) -> InterceptedService<PeerServer<PeerService>, Guard> {
+    pub fn into_server(self, cluster_id: u64, node_id: u64) -> PeerServerGuarded {
         let gate: Gate = Arc::new(move |request| check(request, cluster_id, node_id));
         let server = PeerServer::new(self)
             .max_decoding_message_size(codec::MAX_FRAME_BYTES)
@@ -75,19 +89,40 @@ impl PeerService {
     }
 
     async fn receive_snapshot(&self, mut frames: Streaming<Frame>) -> Result<Frame, Status> {
-        let _one = self.installing.try_acquire().map_err(|_| Status::unavailable("another snapshot is coming in"))?;
-        let first = frames.message().await?.ok_or_else(|| Status::invalid_argument("empty snapshot"))?;
+        let _one = self
+            .installing
+            .try_acquire()
+            .map_err(|_| Status::unavailable("another snapshot is coming in"))?;
+        let first = frames
+            .message()
+            .await?
+            .ok_or_else(|| Status::invalid_argument("empty snapshot"))?;
         let (vote, meta, header): (Vote, SnapshotMeta, SnapshotHeader) = decode(&first)?;
         tracing::info!(%meta, "receiving a snapshot");
         let prepared = super::receive::receive(&self.store, header, frames).await?;
-        let snapshot = Snapshot { meta, snapshot: SnapshotData::Received(prepared) };
-        encode(&self.raft.install_full_snapshot(vote, snapshot).await.map_err(stopped)?)
+        let snapshot = Snapshot {
+            meta,
+            snapshot: SnapshotData::Received(prepared),
+        };
+        encode(
+            &self
+                .raft
+                .install_full_snapshot(vote, snapshot)
+                .await
+                .map_err(stopped)?,
+        )
     }
 }
 
 fn check(request: Request<()>, cluster_id: u64, node_id: u64) -> Result<Request<()>, Status> {
-    for (header, ours, what) in [(CLUSTER_HEADER, cluster_id, "cluster"), (TARGET_HEADER, node_id, "node")] {
-        let theirs = request.metadata().get(header).and_then(|value| value.to_str().ok());
+    for (header, ours, what) in [
+        (CLUSTER_HEADER, cluster_id, "cluster"),
+        (TARGET_HEADER, node_id, "node"),
+    ] {
+        let theirs = request
+            .metadata()
+            .get(header)
+            .and_then(|value| value.to_str().ok());
         if theirs.and_then(|id| id.parse().ok()) != Some(ours) {
             let theirs = theirs.unwrap_or("none");
             return Err(Status::failed_precondition(format!(
@@ -118,29 +153,49 @@ impl Peer for PeerService {
 
     async fn append(&self, request: Request<Streaming<Frame>>) -> Result<Response<FrameStream>, Status> {
         // A broken stream or frame ends the input; what came before it is still answered.
-        let requests = request.into_inner().scan((), |(), frame| {
+        let heard = self.heard.clone();
+        let requests = request.into_inner().scan((), move |(), frame| {
+            heard.note();
             let request = frame.and_then(|frame| decode::<AppendEntriesRequest<TypeConfig>>(&frame));
-            std::future::ready(request.inspect_err(|error| tracing::debug!(%error, "append stream ended")).ok())
+            std::future::ready(
+                request
+                    .inspect_err(|error| tracing::debug!(%error, "append stream ended"))
+                    .ok(),
+            )
         });
         let answers = self.raft.stream_append(requests).map(|answer| match answer {
             Ok(result) => encode(&result),
             Err(fatal) => Err(stopped(fatal)),
         });
-        Ok(Response::new(Box::pin(answers.take_until(self.stop.clone().cancelled_owned()))))
+        Ok(Response::new(Box::pin(
+            answers.take_until(self.stop.clone().cancelled_owned()),
+        )))
     }
 
     async fn vote(&self, request: Request<Frame>) -> Result<Response<Frame>, Status> {
-        let answer = self.raft.vote(decode(request.get_ref())?).await.map_err(stopped)?;
+        let answer = self
+            .raft
+            .vote(decode(request.get_ref())?)
+            .await
+            .map_err(stopped)?;
         Ok(Response::new(encode(&answer)?))
     }
 
     async fn pre_vote(&self, request: Request<Frame>) -> Result<Response<Frame>, Status> {
-        let answer = self.raft.pre_vote(decode(request.get_ref())?).await.map_err(stopped)?;
+        let answer = self
+            .raft
+            .pre_vote(decode(request.get_ref())?)
+            .await
+            .map_err(stopped)?;
         Ok(Response::new(encode(&answer)?))
     }
 
     async fn transfer_leader(&self, request: Request<Frame>) -> Result<Response<Frame>, Status> {
-        let answer = self.raft.handle_transfer_leader(decode(request.get_ref())?).await.map_err(stopped)?;
+        let answer = self
+            .raft
+            .handle_transfer_leader(decode(request.get_ref())?)
+            .await
+            .map_err(stopped)?;
         Ok(Response::new(encode(&answer)?))
     }
 
@@ -152,20 +207,37 @@ impl Peer for PeerService {
         &self,
         _request: Request<FetchSnapshotRequest>,
     ) -> Result<Response<FrameStream>, Status> {
-        let view = self.store.snapshot().map_err(|fault| Status::internal(fault.to_string()))?;
+        let view = self
+            .store
+            .snapshot()
+            .map_err(|fault| Status::internal(fault.to_string()))?;
         let header = encode(view.header());
         let head = futures::stream::once(std::future::ready(header));
         Ok(Response::new(Box::pin(head.chain(snapshot_chunks(view)))))
     }
 
     async fn propose(&self, request: Request<ProposeRequest>) -> Result<Response<ProposeResponse>, Status> {
-        let outcomes = self.proposer.propose_forwarded(request.into_inner().commands).await;
-        let outcomes = outcomes.iter().map(|outcome| encode(outcome).map(|frame| frame.payload));
-        Ok(Response::new(ProposeResponse { outcomes: outcomes.collect::<Result<_, _>>()? }))
+        let outcomes = self
+            .proposer
+            .propose_forwarded(request.into_inner().commands)
+            .await;
+        let outcomes = outcomes
+            .iter()
+            .map(|outcome| encode(outcome).map(|frame| frame.payload));
+        Ok(Response::new(ProposeResponse {
+            outcomes: outcomes.collect::<Result<_, _>>()?,
+        }))
     }
 
-    async fn read_index(&self, _request: Request<ReadIndexRequest>) -> Result<Response<ReadIndexResponse>, Status> {
-        let index = self.read_index.confirm_here().await.map_err(|error| Status::unavailable(error.to_string()))?;
+    async fn read_index(
+        &self,
+        _request: Request<ReadIndexRequest>,
+    ) -> Result<Response<ReadIndexResponse>, Status> {
+        let index = self
+            .read_index
+            .confirm_here()
+            .await
+            .map_err(|error| Status::unavailable(error.to_string()))?;
         Ok(Response::new(ReadIndexResponse { index }))
     }
 }

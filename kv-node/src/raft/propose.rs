@@ -8,10 +8,6 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use kv_core::{Command, Outcome};
-use openraft::{
-    errors::ClientWriteError,
-    impls::ProgressResponder,
-};
 use serde::{Deserialize, Serialize};
 use tokio::{sync::Semaphore, time::Instant};
 
@@ -19,7 +15,8 @@ use super::{
     forward::Forwarder,
     leader::{Leader, Leadership},
     network::Network,
-    types::{Proposal, Raft},
+    submit::{SubmitError, Submitter},
+    types::{Applied, Proposal, Raft},
 };
 use crate::space::{Space, grows};
 
@@ -62,7 +59,10 @@ pub enum ProposeError {
 impl ProposeError {
     /// Whether the command may have been executed all the same.
     pub fn is_unknown(self) -> bool {
-        matches!(self, ProposeError::TimedOut | ProposeError::LeaderLost | ProposeError::ConnectionLost)
+        matches!(
+            self,
+            ProposeError::TimedOut | ProposeError::LeaderLost | ProposeError::ConnectionLost
+        )
     }
 }
 
@@ -80,7 +80,7 @@ pub enum Attempt {
 /// Proposes commands for clients and for other nodes. Clones share it.
 #[derive(Clone)]
 pub struct Proposer {
-    raft: Raft,
+    submitter: Submitter,
     leadership: Leadership,
     forwarder: Forwarder,
     pending: Arc<Semaphore>,
@@ -90,12 +90,18 @@ pub struct Proposer {
 
 impl Proposer {
     /// For a running node. Must be called inside a tokio runtime.
-    pub fn new(raft: Raft, network: Network, space: Space, request_timeout: Duration) -> Proposer {
+    pub fn new(
+        raft: Raft,
+        leadership: Leadership,
+        network: Network,
+        space: Space,
+        request_timeout: Duration,
+    ) -> Proposer {
         Proposer {
-            leadership: Leadership::of(&raft),
+            leadership,
             forwarder: Forwarder::new(network, request_timeout),
             pending: Arc::new(Semaphore::new(PENDING_MAX)),
-            raft,
+            submitter: Submitter::start(raft),
             space,
             request_timeout,
         }
@@ -111,7 +117,10 @@ impl Proposer {
     /// # Errors
     /// See [`ProposeError`].
     pub async fn propose(&self, command: &Command, deadline: Instant) -> Result<Outcome, ProposeError> {
-        let _pending = self.pending.try_acquire().map_err(|_| ProposeError::TooManyRequests)?;
+        let _pending = self
+            .pending
+            .try_acquire()
+            .map_err(|_| ProposeError::TooManyRequests)?;
         let proposal = Proposal::new(command).map_err(|_| ProposeError::TooLarge)?;
         let grows = grows(command);
         let no_leader = Instant::now() + LEADER_WAIT;
@@ -120,7 +129,9 @@ impl Proposer {
             let attempt = match leadership.current() {
                 Leader::Here => self.here(proposal.clone(), grows, deadline).await,
                 Leader::There(id, member) => {
-                    self.forwarder.forward(id, &member, proposal.encoded.clone(), deadline).await
+                    self.forwarder
+                        .forward(id, &member, proposal.encoded.clone(), deadline)
+                        .await
                 }
                 Leader::Unknown => Attempt::NotLeader,
             };
@@ -131,7 +142,9 @@ impl Proposer {
                     return Err(ProposeError::NoLeader);
                 }
                 Attempt::NotLeader => {
-                    leadership.changed(deadline.min(Instant::now() + REROUTE_PAUSE)).await;
+                    leadership
+                        .changed(deadline.min(Instant::now() + REROUTE_PAUSE))
+                        .await;
                 }
             }
         }
@@ -145,17 +158,12 @@ impl Proposer {
         if self.space.log_is_behind() {
             return Attempt::Failed(ProposeError::TooManyRequests);
         }
-        let (responder, answer) = ProgressResponder::complete_only();
-        if self.raft.client_write_ff(proposal, Some(responder)).await.is_err() {
-            return Attempt::Failed(ProposeError::Stopped);
-        }
-        match tokio::time::timeout_at(deadline, answer).await {
-            Ok(Ok(Ok(response))) => match response.data.0 {
-                Some(outcome) => Attempt::Done(outcome),
-                None => unreachable!("a command has an outcome"),
-            },
-            Ok(Ok(Err(ClientWriteError::ForwardToLeader(_)))) => Attempt::NotLeader,
-            Ok(Ok(Err(_)) | Err(_)) => Attempt::Failed(ProposeError::LeaderLost),
+        match tokio::time::timeout_at(deadline, self.submitter.submit(proposal)).await {
+            Ok(Ok(Applied(Some(outcome)))) => Attempt::Done(outcome),
+            Ok(Ok(Applied(None))) => unreachable!("a command has an outcome"),
+            Ok(Err(SubmitError::NotLeader)) => Attempt::NotLeader,
+            Ok(Err(SubmitError::Stopped)) => Attempt::Failed(ProposeError::Stopped),
+            Ok(Err(SubmitError::Lost)) => Attempt::Failed(ProposeError::LeaderLost),
             Err(_) => Attempt::Failed(ProposeError::TimedOut),
         }
     }

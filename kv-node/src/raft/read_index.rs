@@ -60,11 +60,16 @@ impl ReadIndex {
     /// Starts the task that runs the rounds. Must be called inside a tokio runtime.
     pub fn start(
         raft: Raft,
+        leadership: Leadership,
         network: Network,
         applied: watch::Receiver<Option<u64>>,
     ) -> ReadIndex {
         let (queue, waiting) = mpsc::channel(PENDING_MAX);
-        let rounds = Rounds { leadership: Leadership::of(&raft), raft: raft.clone(), network };
+        let rounds = Rounds {
+            leadership,
+            raft: raft.clone(),
+            network,
+        };
         tokio::spawn(rounds.run(waiting));
         ReadIndex { raft, queue, applied }
     }
@@ -79,7 +84,9 @@ impl ReadIndex {
             mpsc::error::TrySendError::Full(_) => ReadBarrierError::TooManyRequests,
             mpsc::error::TrySendError::Closed(_) => ReadBarrierError::Stopped,
         })?;
-        let index = tokio::time::timeout_at(deadline, index).await.map_err(|_| ReadBarrierError::TimedOut)?;
+        let index = tokio::time::timeout_at(deadline, index)
+            .await
+            .map_err(|_| ReadBarrierError::TimedOut)?;
         let index = index.map_err(|_| ReadBarrierError::Stopped)??;
         if *self.applied.borrow() >= Some(index) {
             return Ok(());
@@ -139,7 +146,11 @@ impl Rounds {
                 Ok(Ok(index)) => return Ok(index),
                 Ok(Err(ReadBarrierError::Stopped)) => return Err(ReadBarrierError::Stopped),
                 _ if Instant::now() >= give_up => return Err(ReadBarrierError::NoLeader),
-                _ => self.leadership.changed(give_up.min(Instant::now() + RETRY_PAUSE)).await,
+                _ => {
+                    self.leadership
+                        .changed(give_up.min(Instant::now() + RETRY_PAUSE))
+                        .await
+                }
             };
         }
     }
@@ -151,7 +162,9 @@ impl Rounds {
                 let client = self.network.forwarding(id, &member);
                 let mut client = client.map_err(|_| ReadBarrierError::NoLeader)?;
                 let answer = client.read_index(ReadIndexRequest {}).await;
-                answer.map(|response| response.into_inner().index).map_err(|_| ReadBarrierError::NoLeader)
+                answer
+                    .map(|response| response.into_inner().index)
+                    .map_err(|_| ReadBarrierError::NoLeader)
             }
             Leader::Unknown => Err(ReadBarrierError::NoLeader),
         }

@@ -29,7 +29,10 @@ where
     T: Send + 'static,
     E: std::fmt::Display + Send + 'static,
 {
-    tokio::task::spawn_blocking(work).await.map_err(|error| Status::internal(error.to_string()))?.map_err(refused)
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| Status::internal(error.to_string()))?
+        .map_err(refused)
 }
 
 fn refused(error: impl std::fmt::Display) -> Status {

@@ -7,7 +7,6 @@
 use std::{io, sync::Arc, time::Duration};
 
 use futures::{Stream, StreamExt};
-use kv_core::Command;
 use kv_store::{Fault, PreparedSnapshot, SnapshotView, Store};
 use openraft::{
     EntryPayload, OptionalSend, RaftSnapshotBuilder,
@@ -47,12 +46,17 @@ impl RaftPoint {
     /// # Errors
     /// When it cannot be decoded: the store is of another version or damaged.
     pub fn of(store: &Store) -> Result<RaftPoint, codec::CodecError> {
-        store.applied().map_or(Ok(RaftPoint::default()), |applied| codec::decode(&applied.raft))
+        store
+            .applied()
+            .map_or(Ok(RaftPoint::default()), |applied| codec::decode(&applied.raft))
     }
 
     /// The point as openraft names a snapshot taken there.
     pub fn snapshot_meta(&self) -> SnapshotMeta {
-        SnapshotMeta { last_log_id: self.last_applied, last_membership: self.membership.clone() }
+        SnapshotMeta {
+            last_log_id: self.last_applied,
+            last_membership: self.membership.clone(),
+        }
     }
 }
 
@@ -74,11 +78,16 @@ impl StateMachine {
     ) -> Result<StateMachine, codec::CodecError> {
         let point = RaftPoint::of(&store)?;
         applied.send_replace(point.last_applied.map(|id| id.index));
-        Ok(StateMachine { store, point, applied })
+        Ok(StateMachine {
+            store,
+            point,
+            applied,
+        })
     }
 
     async fn apply_batch(&mut self, batch: Vec<EntryResponder<TypeConfig>>) -> io::Result<()> {
-        let (mut entries, mut responders) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
+        let (mut entries, mut responders) =
+            (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
         for (entry, responder) in batch {
             let command = match &entry.payload {
                 EntryPayload::Blank => None,
@@ -92,17 +101,28 @@ impl StateMachine {
             responders.push((responder, command.is_some()));
             entries.push((entry.log_id.index, command));
         }
-        let outcomes = self.store_batch(entries).await?;
-        assert_eq!(outcomes.len(), responders.iter().filter(|(_, command)| *command).count());
-        self.applied.send_replace(self.point.last_applied.map(|id| id.index));
+        let outcomes = self.store_batch(&entries).await?;
+        assert_eq!(
+            outcomes.len(),
+            responders.iter().filter(|(_, command)| *command).count()
+        );
+        self.applied
+            .send_replace(self.point.last_applied.map(|id| id.index));
         respond(responders, outcomes);
         Ok(())
     }
 
-    async fn store_batch(&self, entries: Vec<(u64, Option<Command>)>) -> io::Result<Vec<kv_core::Outcome>> {
+    async fn store_batch(&self, entries: &[kv_store::Entry]) -> io::Result<Vec<kv_core::Outcome>> {
         let raft = codec::encode(&self.point)?;
         loop {
-            match self.store.apply(entries.clone(), raft.clone()) {
+            let apply = || self.store.apply(entries, raft.clone());
+            // Telling the runtime costs a thread's wake-up, so only when the disk may be waited for.
+            let applied = if self.store.apply_may_block(entries) {
+                tokio::task::block_in_place(apply)
+            } else {
+                apply()
+            };
+            match applied {
                 Ok(outcomes) => return Ok(outcomes),
                 Err(Fault::NoSpace { .. }) => {
                     tracing::warn!("disk full: applying waits until there is room");
@@ -138,23 +158,32 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     {
         let mut batches = entries.ready_chunks(BATCH_ENTRIES_MAX);
         while let Some(batch) = batches.next().await {
-            self.apply_batch(batch.into_iter().collect::<io::Result<_>>()?).await?;
+            self.apply_batch(batch.into_iter().collect::<io::Result<_>>()?)
+                .await?;
         }
         Ok(())
     }
 
     async fn get_snapshot_builder(&mut self) -> Builder {
-        Builder { store: self.store.clone() }
+        Builder {
+            store: self.store.clone(),
+        }
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotData) -> io::Result<()> {
         let SnapshotData::Received(prepared) = snapshot else {
-            return Err(io::Error::other("a snapshot must be received before it is installed"));
+            return Err(io::Error::other(
+                "a snapshot must be received before it is installed",
+            ));
         };
         self.store.install(prepared).map_err(io::Error::other)?;
         self.point = RaftPoint::of(&self.store)?;
-        assert_eq!(self.point.last_applied, meta.last_log_id, "installed snapshot is not the one announced");
-        self.applied.send_replace(self.point.last_applied.map(|id| id.index));
+        assert_eq!(
+            self.point.last_applied, meta.last_log_id,
+            "installed snapshot is not the one announced"
+        );
+        self.applied
+            .send_replace(self.point.last_applied.map(|id| id.index));
         Ok(())
     }
 
@@ -163,7 +192,11 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         if self.point.last_applied.is_none() {
             return Ok(None);
         }
-        Builder { store: self.store.clone() }.view().map(Some)
+        Builder {
+            store: self.store.clone(),
+        }
+        .view()
+        .map(Some)
     }
 }
 
@@ -176,7 +209,10 @@ impl Builder {
     fn view(&self) -> io::Result<Snapshot> {
         let view = self.store.snapshot().map_err(io::Error::other)?;
         let point: RaftPoint = codec::decode(&view.header().raft)?;
-        Ok(Snapshot { meta: point.snapshot_meta(), snapshot: SnapshotData::View(view) })
+        Ok(Snapshot {
+            meta: point.snapshot_meta(),
+            snapshot: SnapshotData::View(view),
+        })
     }
 }
 
@@ -186,9 +222,14 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
     async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
         let snapshot = self.view()?;
         let store = self.store.clone();
-        let durable = tokio::task::spawn_blocking(move || store.sync()).await.map_err(io::Error::other)?;
+        let durable = tokio::task::spawn_blocking(move || store.sync())
+            .await
+            .map_err(io::Error::other)?;
         let durable = durable.map_err(io::Error::other)?;
-        assert!(Some(durable) >= snapshot.meta.last_log_id.map(|id| id.index), "log would be purged too far");
+        assert!(
+            Some(durable) >= snapshot.meta.last_log_id.map(|id| id.index),
+            "log would be purged too far"
+        );
         Ok(snapshot)
     }
 }

@@ -60,7 +60,9 @@ impl Proposal {
     /// # Errors
     /// When it is larger than a frame may be, which request limits prevent.
     pub fn new(command: &Command) -> Result<Proposal, CodecError> {
-        Ok(Proposal { encoded: codec::encode(command)? })
+        Ok(Proposal {
+            encoded: codec::encode(command)?,
+        })
     }
 
     /// The command again.

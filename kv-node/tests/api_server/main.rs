@@ -1,5 +1,7 @@
 //! Everything a node serves on its client port, asked over real sockets of a real node.
 
+#![allow(clippy::unwrap_used, reason = "what a test cannot do without, fails it")]
+
 mod grpc;
 mod harness;
 mod ops;

@@ -200,11 +200,11 @@ pub(crate) fn apply_log(store: &Store, through: u64, batch: u64) {
     let mut next = store.applied().map_or(1, |point| point.index + 1);
     while next <= through {
         let last = (next + batch - 1).min(through);
-        let entries = (next..=last)
+        let entries: Vec<_> = (next..=last)
             .map(|index| (index, Some(command_at(index))))
             .collect();
         store
-            .apply(entries, Bytes::from(format!("raft {last}")))
+            .apply(&entries, Bytes::from(format!("raft {last}")))
             .expect("applies");
         next = last + 1;
     }

@@ -1,0 +1,122 @@
+//! Proposals on their way into this node's own Raft: many in one message.
+//!
+//! A proposal costs openraft, the log's sync, each follower and the state machine about the same whether
+//! it comes alone or with others. So while some are under way, new ones gather and go in together with
+//! the next batch; a proposal that comes alone goes in at once.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::StreamExt;
+use openraft::{errors::ClientWriteError, raft::WriteResult};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+
+use super::{
+    propose::PENDING_MAX,
+    types::{Applied, Proposal, Raft, TypeConfig},
+};
+
+/// Proposals in one batch, at most.
+const BATCH_MAX: usize = 512;
+/// Batches under way: one is being made durable while the next one is on its way.
+const BATCHES_MAX: usize = 2;
+/// A batch that takes longer no longer holds up the next: without a quorum none would ever end, and the
+/// proposals behind it are to be refused, not kept.
+const HOLD_MAX: Duration = Duration::from_millis(50);
+
+/// Why Raft gave no result.
+#[derive(Debug)]
+pub enum SubmitError {
+    /// This node does not lead, or has no quorum: nothing was appended.
+    NotLeader,
+    /// This node is stopping: nothing was appended.
+    Stopped,
+    /// The entry was appended, and what becomes of it is not known.
+    Lost,
+}
+
+struct Waiting {
+    proposal: Proposal,
+    answer: oneshot::Sender<Result<Applied, SubmitError>>,
+}
+
+/// The way in. Clones share it.
+#[derive(Clone)]
+pub struct Submitter {
+    queue: mpsc::Sender<Waiting>,
+}
+
+impl Submitter {
+    /// Starts the task that makes the batches. Must be called inside a tokio runtime.
+    pub fn start(raft: Raft) -> Submitter {
+        // Each holds a permit of `PENDING_MAX`, so the queue can take all there are.
+        let (queue, waiting) = mpsc::channel(PENDING_MAX);
+        tokio::spawn(run(raft, waiting));
+        Submitter { queue }
+    }
+
+    /// Puts a proposal into the log and waits until it is applied. Whoever stops waiting leaves it
+    /// open whether it is.
+    ///
+    /// # Errors
+    /// See [`SubmitError`].
+    pub async fn submit(&self, proposal: Proposal) -> Result<Applied, SubmitError> {
+        let (answer, result) = oneshot::channel();
+        self.queue
+            .send(Waiting { proposal, answer })
+            .await
+            .map_err(|_| SubmitError::Stopped)?;
+        result.await.unwrap_or(Err(SubmitError::Lost))
+    }
+}
+
+async fn run(raft: Raft, mut queue: mpsc::Receiver<Waiting>) {
+    let window = Arc::new(Semaphore::new(BATCHES_MAX));
+    let mut batch = Vec::new();
+    loop {
+        let Ok(permit) = window.clone().acquire_owned().await else {
+            return;
+        };
+        if queue.recv_many(&mut batch, BATCH_MAX).await == 0 {
+            return;
+        }
+        // Whoever stopped waiting before it was submitted need not be.
+        batch.retain(|waiting| !waiting.answer.is_closed());
+        tokio::spawn(submit(raft.clone(), std::mem::take(&mut batch), permit));
+    }
+}
+
+async fn submit(raft: Raft, batch: Vec<Waiting>, permit: OwnedSemaphorePermit) {
+    let (proposals, answers): (Vec<_>, Vec<_>) = batch
+        .into_iter()
+        .map(|waiting| (waiting.proposal, waiting.answer))
+        .unzip();
+    let Ok(mut results) = raft.client_write_many(proposals).await else {
+        for answer in answers {
+            // Whoever no longer waits has had its time-out.
+            let _ = answer.send(Err(SubmitError::Stopped));
+        }
+        return;
+    };
+    let deliver = async {
+        for answer in answers {
+            let result = match results.next().await {
+                Some(Ok(result)) => outcome(result),
+                Some(Err(_)) | None => Err(SubmitError::Lost),
+            };
+            let _ = answer.send(result);
+        }
+    };
+    tokio::pin!(deliver);
+    if tokio::time::timeout(HOLD_MAX, &mut deliver).await.is_err() {
+        drop(permit);
+        deliver.await;
+    }
+}
+
+fn outcome(result: WriteResult<TypeConfig>) -> Result<Applied, SubmitError> {
+    match result {
+        Ok(response) => Ok(response.response),
+        Err(ClientWriteError::ForwardToLeader(_)) => Err(SubmitError::NotLeader),
+        Err(_) => Err(SubmitError::Lost),
+    }
+}
