@@ -1,6 +1,12 @@
 //! One node: how its parts are put together, started and stopped.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, sync::OnceLock, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    sync::OnceLock,
+    time::Duration,
+};
 
 use anyhow::Context;
 use kv_core::{Command, Outcome};
@@ -81,13 +87,18 @@ pub struct Limits {
     pub request_timeout: Duration,
 }
 
+/// Opens the directory of a log.
+pub type OpenDisk = Arc<dyn Fn(&Path) -> std::io::Result<Arc<dyn Disk>> + Send + Sync>;
+/// Opens the store of a cluster in a directory.
+pub type OpenStore = Arc<dyn Fn(&Path, u64) -> anyhow::Result<Store> + Send + Sync>;
+
 /// The seams: what a simulation replaces.
 #[derive(Clone)]
 pub struct Env {
     /// Opens the log's directory.
-    pub disk: Arc<dyn Fn(&std::path::Path) -> std::io::Result<Arc<dyn Disk>> + Send + Sync>,
+    pub disk: OpenDisk,
     /// Opens the store of a cluster in a directory.
-    pub store: Arc<dyn Fn(&std::path::Path, u64) -> anyhow::Result<Store> + Send + Sync>,
+    pub store: OpenStore,
     /// Connects to peers.
     pub dial: Dial,
 }
@@ -622,6 +633,7 @@ impl Running {
         self.background(node, membership.promote(self.config.max_voters));
         self.background(node, inner.space.clone().watch(self.config.data_dir.clone()));
         self.background(node, sweep(inner.store.clone()));
+        self.background(node, count_leader_changes(inner.raft.clone()));
         self.background(node, remember_members(inner.raft.clone(), self.local.clone()));
         self.clients.set(api::client_port(node.clone()));
         tracing::info!(
@@ -764,6 +776,24 @@ async fn sweep(store: Store) {
                 tokio::time::sleep(SWEEP_INTERVAL).await;
             }
             Err(_) => return,
+        }
+    }
+}
+
+async fn count_leader_changes(raft: Raft) {
+    let changes = api::leader_changes();
+    let mut metrics = raft.server_metrics();
+    let mut last = None;
+    loop {
+        let leader = metrics.borrow_and_update().current_leader;
+        if leader.is_some() && leader != last {
+            if last.is_some() {
+                changes.increment(1);
+            }
+            last = leader;
+        }
+        if metrics.changed().await.is_err() {
+            return;
         }
     }
 }

@@ -1,9 +1,13 @@
 //! Clusters of nodes in this process: real logs, stores and sockets; the ways into a cluster and back.
 //! Killed processes are the business of the root package's tests.
 
+// A test ends at the first thing that is not as it should be, in its helpers too.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
 use std::{
     collections::BTreeMap,
-    net::TcpListener,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -16,15 +20,7 @@ use kv_node::{
 };
 use tokio::time::Instant;
 
-const DEADLINE: Duration = Duration::from_secs(20);
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
-}
+use common::{DEADLINE, free_address, until};
 
 struct Machine {
     dir: PathBuf,
@@ -34,11 +30,10 @@ struct Machine {
 
 impl Machine {
     fn new(root: &Path, name: &str) -> Machine {
-        let host = || format!("127.0.0.1:{}", free_port());
         Machine {
             dir: root.join(name),
-            peer: host(),
-            client: host(),
+            peer: free_address(),
+            client: free_address(),
         }
     }
 
@@ -107,15 +102,6 @@ impl Up {
 
     fn leads(&self) -> bool {
         self.node.status().leader == Some(self.node.identity().member_id)
-    }
-}
-
-/// Waits for a condition of the nodes' state, which changes with their own events.
-async fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + DEADLINE;
-    while !condition() {
-        assert!(Instant::now() < deadline, "not in time: {what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 

@@ -3,6 +3,9 @@
 //! The suite also drives a state machine, with entries that leave gaps. Ours refuses gaps, as openraft
 //! never makes one; so the suite gets a plain one.
 
+// A test ends at the first thing that is not as it should be, in its helpers too.
+#![allow(clippy::unwrap_used)]
+
 use std::{io, sync::Arc};
 
 use futures::{Stream, TryStreamExt};

@@ -34,13 +34,16 @@ struct Waiting {
     answer: oneshot::Sender<Attempt>,
 }
 
+/// The way to one leader: the address its task was made for, and its queue.
+type Lane = (Member, mpsc::Sender<Waiting>);
+
 /// Forwards proposals. Clones share the tasks.
 #[derive(Clone)]
 pub struct Forwarder {
     network: Network,
     call_timeout: Duration,
-    /// By leader: the address its task was made for, and its queue.
-    lanes: Arc<Mutex<BTreeMap<u64, (Member, mpsc::Sender<Waiting>)>>>,
+    /// By leader.
+    lanes: Arc<Mutex<BTreeMap<u64, Lane>>>,
 }
 
 impl Forwarder {

@@ -1,12 +1,8 @@
 //! A node of its own for each test.
 
-use std::{
-    collections::BTreeMap,
-    net::TcpListener,
-    sync::atomic::{AtomicU16, Ordering},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
+use crate::common::{free_address, until};
 use kv_node::{
     bootstrap::Bootstrap,
     node::{Config, Env, Limits, Node, Running},
@@ -16,7 +12,6 @@ use kv_proto::etcdserverpb::{
 };
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::time::Instant;
 use tonic::transport::{Channel, Endpoint};
 
 /// Largest request of the nodes here, etcd's.
@@ -43,28 +38,6 @@ impl Ports {
             client: free_address(),
             peer: free_address(),
         }
-    }
-}
-
-/// An address that nobody listens on. Ports that the system gives out by itself are left alone: between the
-/// look and the node's own bind they might become the near end of some connection.
-fn free_address() -> String {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let own = (std::process::id() % 200) as u16 * 100;
-    loop {
-        let port = 10_000 + own + NEXT.fetch_add(1, Ordering::Relaxed) % 2000;
-        if let Ok(listener) = TcpListener::bind(("127.0.0.1", port)) {
-            return listener.local_addr().unwrap().to_string();
-        }
-    }
-}
-
-/// Waits for a condition of a node's state, which changes with its own events.
-pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(20);
-    while !condition() {
-        assert!(Instant::now() < deadline, "not in time: {what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 

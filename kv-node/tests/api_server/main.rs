@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "what a test cannot do without, fails it")]
 
+#[path = "../common/mod.rs"]
+mod common;
 mod grpc;
 mod harness;
 mod ops;

@@ -4,7 +4,7 @@ use kv_proto::etcdserverpb::{MemberListRequest, PutRequest, RangeRequest, Status
 use serde_json::json;
 use tonic::Code;
 
-use crate::harness::{Server, until};
+use crate::{common::until, harness::Server};
 
 #[tokio::test]
 async fn a_node_that_can_serve() {
