@@ -6,6 +6,7 @@
 //! [`node::Node`] puts these together; [`bootstrap`] gets a node into its cluster.
 
 pub mod api;
+pub mod blocking;
 pub mod bootstrap;
 pub mod cli;
 pub mod codec;

@@ -8,7 +8,7 @@ use kv_proto::etcdserverpb::ResponseHeader;
 use tokio::time::Instant;
 
 use super::{errors::ApiError, metrics::Metrics};
-use crate::node::Node;
+use crate::{blocking::may_wait, node::Node};
 
 /// The node as the services see it. Clones share it.
 #[derive(Clone)]
@@ -20,6 +20,14 @@ struct Shared {
     cluster_id: u64,
     member_id: u64,
     core_limits: kv_core::Limits,
+}
+
+/// Keys that are read at once on a thread that also serves others.
+const KEYS_AT_ONCE_MAX: i64 = 32;
+
+/// Whether a range may take long enough to hold others up.
+fn reads_much(range: &Range) -> bool {
+    !range.range_end.is_empty() && !(1..=KEYS_AT_ONCE_MAX).contains(&range.limit)
 }
 
 /// What a read may see.
@@ -109,7 +117,8 @@ impl Api {
     ) -> Result<(i64, RangeResult), ApiError> {
         range.validate()?;
         self.settle(consistency).await?;
-        let read = self.0.node.store().range(range)?;
+        let read = || self.0.node.store().range(range);
+        let read = if reads_much(range) { may_wait(read) } else { read() }?;
         Ok((read.header_revision, read.result))
     }
 
@@ -125,7 +134,7 @@ impl Api {
         let Command::Txn(txn) = &command else {
             return Err(ApiError::WrongAnswer);
         };
-        let outcome = self.0.node.store().read_txn(txn)?;
+        let outcome = may_wait(|| self.0.node.store().read_txn(txn))?;
         Ok((outcome.revision, outcome.result?))
     }
 

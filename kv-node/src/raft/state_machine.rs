@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::types::{Applied, LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
-use crate::codec;
+use crate::{blocking::may_wait, codec};
 
 /// How many entries are applied in one batch of the engine, at most.
 const BATCH_ENTRIES_MAX: usize = 512;
@@ -118,7 +118,7 @@ impl StateMachine {
             let apply = || self.store.apply(entries, raft.clone());
             // Telling the runtime costs a thread's wake-up, so only when the disk may be waited for.
             let applied = if self.store.apply_may_block(entries) {
-                tokio::task::block_in_place(apply)
+                may_wait(apply)
             } else {
                 apply()
             };
