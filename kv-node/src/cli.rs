@@ -22,7 +22,7 @@ pub struct Args {
     /// Name of this member [default: the host name; with --initial-cluster: default]
     #[arg(long, env = "QUORATE_NAME")]
     pub name: Option<String>,
-    /// Where this member keeps its data [default: <name>.quorate]
+    /// Where this member keeps its data [default: NAME.quorate]
     #[arg(long, env = "QUORATE_DATA_DIR", value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
     /// Where to listen for clients

@@ -3,6 +3,8 @@
 //! Everything here is generated at build time from `proto/`. `bytes` fields are [`bytes::Bytes`],
 //! so that a value is shared and not copied on its way from the socket to the log.
 
+pub mod codec;
+
 /// etcd's key-value record.
 #[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated code")]
 pub mod mvccpb {

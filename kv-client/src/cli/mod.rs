@@ -1,6 +1,6 @@
 //! The command line: `get put del txn compact status member completion bench`.
 //!
-//! [`Args`] and [`run`] are public so that the `quorate` binary mounts the same commands. Flags and environment
+//! [`Args`] and [`run()`] are public so that the `quorate` binary mounts the same commands. Flags and environment
 //! variables have etcdctl's names; output is meant for people by default, and exit codes tell scripts what
 //! happened ([`Exit`]).
 

@@ -4,7 +4,7 @@
 //! outcome is not known is never told as one that failed; every request is bounded in size and time; keys
 //! and values are passed on as the bytes they came in.
 //!
-//! Leaves to others: accepting connections and their limits (the caller of [`router`]), deciding what a
+//! Leaves to others: accepting connections and their limits (the caller of [`client_port`]), deciding what a
 //! request does (`kv_core`), agreeing on it and keeping it ([`Node`]). Nothing here holds a lock.
 //!
 //! | file | what |

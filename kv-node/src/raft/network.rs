@@ -22,8 +22,9 @@ use openraft::{
 };
 use parking_lot::Mutex;
 use serde::{Serialize, de::DeserializeOwned};
+use tokio::sync::mpsc;
 use tonic::{
-    Request, Response, Status,
+    Request, Response, Status, Streaming,
     metadata::{Ascii, MetadataValue},
     service::{Interceptor, interceptor::InterceptedService},
     transport::{Channel, Endpoint},
@@ -145,10 +146,11 @@ impl RaftNetworkFactory<TypeConfig> for Network {
     type Network = Connection;
 
     async fn new_client(&mut self, target: u64, node: &Member) -> Connection {
-        Connection {
-            target,
-            client: self.connect(target, node),
-        }
+        Connection::new(target, self.connect(target, node), None)
+    }
+
+    async fn new_heartbeat_client(&mut self, target: u64, node: &Member) -> Connection {
+        Connection::new(target, self.connect(target, node), Some(Heartbeats::default()))
     }
 }
 
@@ -156,9 +158,19 @@ impl RaftNetworkFactory<TypeConfig> for Network {
 pub struct Connection {
     target: u64,
     client: Result<Client, Status>,
+    /// On a connection for heartbeats.
+    heartbeats: Option<Heartbeats>,
 }
 
 impl Connection {
+    fn new(target: u64, client: Result<Client, Status>, heartbeats: Option<Heartbeats>) -> Connection {
+        Connection {
+            target,
+            client,
+            heartbeats,
+        }
+    }
+
     fn client(&self) -> Result<Client, RPCError<TypeConfig>> {
         self.client.clone().map_err(|status| rpc_error(&status))
     }
@@ -230,6 +242,76 @@ impl NetBackoff<TypeConfig> for Connection {
     }
 }
 
+/// Opens a stream of AppendEntries.
+async fn open_append(
+    client: &mut Client,
+    frames: impl Stream<Item = Frame> + Send + 'static,
+) -> Result<Streaming<Frame>, RPCError<TypeConfig>> {
+    match tokio::time::timeout(STREAM_OPEN_TIMEOUT, client.append(frames)).await {
+        Ok(Ok(response)) => Ok(response.into_inner()),
+        Ok(Err(status)) => Err(rpc_error(&status)),
+        Err(_) => Err(rpc_error(&Status::unavailable("no answer"))),
+    }
+}
+
+type AppendAnswer = Result<StreamAppendResult<TypeConfig>, RPCError<TypeConfig>>;
+
+fn decode_answer(answer: Result<Frame, Status>) -> AppendAnswer {
+    match answer {
+        Ok(frame) => codec::decode(&frame.payload).map_err(|e| network_error(&e)),
+        Err(status) => Err(rpc_error(&status)),
+    }
+}
+
+/// openraft sends each heartbeat, and each confirmation of a read, as a stream of its own with one
+/// request. Here they share one stream of gRPC, which is kept for as long as every request is answered.
+#[derive(Default)]
+struct Heartbeats(Option<(mpsc::Sender<Frame>, Streaming<Frame>)>);
+
+impl Connection {
+    async fn heartbeat<'s, S>(
+        &mut self,
+        mut input: S,
+    ) -> Result<BoxStream<'s, AppendAnswer>, RPCError<TypeConfig>>
+    where
+        S: Stream<Item = AppendEntriesRequest<TypeConfig>> + Unpin,
+    {
+        let Some(request) = input.next().await else {
+            return Ok(Box::pin(futures::stream::empty()));
+        };
+        let frame = Frame {
+            payload: codec::encode(&request).map_err(|e| network_error(&e))?,
+        };
+        // Taken out: a caller that gives up on an answer must not have the next one read in its place.
+        let open = self
+            .heartbeats
+            .as_mut()
+            .and_then(|heartbeats| heartbeats.0.take());
+        let (sender, mut answers) = match open {
+            Some(open) => open,
+            None => {
+                let (sender, frames) = mpsc::channel(1);
+                let frames = tokio_stream::wrappers::ReceiverStream::new(frames);
+                (sender, open_append(&mut self.client()?, frames).await?)
+            }
+        };
+        sender
+            .send(frame)
+            .await
+            .map_err(|_| rpc_error(&Status::unavailable("the stream has ended")))?;
+        let answer = match answers.message().await {
+            Ok(Some(frame)) => decode_answer(Ok(frame)),
+            Ok(None) => Err(rpc_error(&Status::unavailable("the stream has ended"))),
+            Err(status) => Err(rpc_error(&status)),
+        };
+        // The peer ends the stream after a refusal.
+        if matches!(answer, Ok(Ok(_))) {
+            self.heartbeats = Some(Heartbeats(Some((sender, answers))));
+        }
+        Ok(Box::pin(futures::stream::once(std::future::ready(answer))))
+    }
+}
+
 impl NetStreamAppend<TypeConfig> for Connection {
     fn stream_append<'s, S>(
         &'s mut self,
@@ -246,6 +328,9 @@ impl NetStreamAppend<TypeConfig> for Connection {
         S: Stream<Item = AppendEntriesRequest<TypeConfig>> + OptionalSend + Unpin + 'static,
     {
         Box::pin(async move {
+            if self.heartbeats.is_some() {
+                return self.heartbeat(input).await;
+            }
             let mut client = self.client()?;
             // A request that cannot be encoded ends the stream; openraft sees no answer and retries.
             let frames = input
@@ -255,21 +340,8 @@ impl NetStreamAppend<TypeConfig> for Connection {
                         frame.inspect_err(|error| tracing::error!(%error, "cannot encode AppendEntries"));
                     futures::future::ready(frame.ok().map(|payload| Frame { payload }))
                 });
-            let opened = tokio::time::timeout(STREAM_OPEN_TIMEOUT, client.append(frames)).await;
-            let answers = match opened {
-                Ok(Ok(response)) => response.into_inner(),
-                Ok(Err(status)) => return Err(rpc_error(&status)),
-                Err(_) => {
-                    return Err(RPCError::Unreachable(Unreachable::new(&Status::unavailable(
-                        "no answer",
-                    ))));
-                }
-            };
-            let answers = answers.map(|answer| match answer {
-                Ok(frame) => codec::decode(&frame.payload).map_err(|e| network_error(&e)),
-                Err(status) => Err(rpc_error(&status)),
-            });
-            Ok(Box::pin(answers) as BoxStream<'s, _>)
+            let answers = open_append(&mut client, frames).await?;
+            Ok(Box::pin(answers.map(decode_answer)) as BoxStream<'s, _>)
         })
     }
 }
@@ -307,7 +379,7 @@ impl NetTransferLeader<TypeConfig> for Connection {
 
 /// The frames of a snapshot after its first: read from the store by a thread of its own.
 pub fn snapshot_chunks(view: SnapshotView) -> impl Stream<Item = Result<Frame, Status>> + Send + 'static {
-    let (sender, receiver) = tokio::sync::mpsc::channel(SNAPSHOT_QUEUE_CHUNKS);
+    let (sender, receiver) = mpsc::channel(SNAPSHOT_QUEUE_CHUNKS);
     tokio::task::spawn_blocking(move || {
         for chunk in view.chunks(SNAPSHOT_CHUNK_BYTES) {
             let frame = chunk

@@ -235,7 +235,7 @@ impl Peer for PeerService {
     ) -> Result<Response<ReadIndexResponse>, Status> {
         let index = self
             .read_index
-            .confirm_here()
+            .for_follower()
             .await
             .map_err(|error| Status::unavailable(error.to_string()))?;
         Ok(Response::new(ReadIndexResponse { index }))

@@ -51,7 +51,7 @@ type Waiter = oneshot::Sender<Result<u64, ReadBarrierError>>;
 /// The barrier. Clones share its rounds.
 #[derive(Clone)]
 pub struct ReadIndex {
-    raft: Raft,
+    leadership: Leadership,
     queue: mpsc::Sender<Waiter>,
     applied: watch::Receiver<Option<u64>>,
 }
@@ -66,12 +66,16 @@ impl ReadIndex {
     ) -> ReadIndex {
         let (queue, waiting) = mpsc::channel(PENDING_MAX);
         let rounds = Rounds {
-            leadership,
-            raft: raft.clone(),
+            leadership: leadership.clone(),
+            raft,
             network,
         };
         tokio::spawn(rounds.run(waiting));
-        ReadIndex { raft, queue, applied }
+        ReadIndex {
+            leadership,
+            queue,
+            applied,
+        }
     }
 
     /// Waits until everything committed before the call is applied here.
@@ -79,11 +83,7 @@ impl ReadIndex {
     /// # Errors
     /// See [`ReadBarrierError`].
     pub async fn barrier(&self, deadline: Instant) -> Result<(), ReadBarrierError> {
-        let (waiter, index) = oneshot::channel();
-        self.queue.try_send(waiter).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => ReadBarrierError::TooManyRequests,
-            mpsc::error::TrySendError::Closed(_) => ReadBarrierError::Stopped,
-        })?;
+        let index = self.enqueue()?;
         let index = tokio::time::timeout_at(deadline, index)
             .await
             .map_err(|_| ReadBarrierError::TimedOut)?;
@@ -99,12 +99,25 @@ impl ReadIndex {
         }
     }
 
-    /// As leader: the index that a read arriving now must wait for.
+    /// For a follower that asks: the index that a read arriving now must wait for. It shares the rounds
+    /// of this node's own reads.
     ///
     /// # Errors
     /// [`ReadBarrierError::NoLeader`] when this node does not lead or cannot reach a quorum.
-    pub async fn confirm_here(&self) -> Result<u64, ReadBarrierError> {
-        confirm(&self.raft).await
+    pub async fn for_follower(&self) -> Result<u64, ReadBarrierError> {
+        if self.leadership.current() != Leader::Here {
+            return Err(ReadBarrierError::NoLeader);
+        }
+        self.enqueue()?.await.map_err(|_| ReadBarrierError::Stopped)?
+    }
+
+    fn enqueue(&self) -> Result<oneshot::Receiver<Result<u64, ReadBarrierError>>, ReadBarrierError> {
+        let (waiter, index) = oneshot::channel();
+        self.queue.try_send(waiter).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => ReadBarrierError::TooManyRequests,
+            mpsc::error::TrySendError::Closed(_) => ReadBarrierError::Stopped,
+        })?;
+        Ok(index)
     }
 }
 
