@@ -21,6 +21,9 @@ pub struct Identity {
     format: u32,
     /// This node's id in Raft.
     pub node_id: u64,
+    /// Whether this node has had a log: one that is missing later is not replaced by an empty one.
+    #[serde(default)]
+    pub log_created: bool,
     /// The cluster this node belongs to, once that is settled.
     pub cluster_id: Option<u64>,
     /// The founding of a cluster that this node agrees to.
@@ -39,6 +42,7 @@ impl Identity {
         Identity {
             format: FORMAT,
             node_id,
+            log_created: false,
             cluster_id: None,
             ballot: None,
             floor: None,

@@ -6,7 +6,7 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
-use openraft::{ChangeMembers, async_runtime::watch::WatchReceiver};
+use openraft::{ChangeMembers, Instant as _, ReadPolicy, async_runtime::watch::WatchReceiver};
 use tokio::sync::Mutex;
 
 use crate::{
@@ -19,6 +19,8 @@ use crate::{
 
 /// A learner whose log is at most this many entries behind the leader's has caught up.
 const CAUGHT_UP_ENTRIES: u64 = 1000;
+/// A learner that has not answered for longer may be dead.
+const ANSWERED_WITHIN: Duration = Duration::from_millis(600);
 /// How often the leader looks for learners to promote.
 const PROMOTE_INTERVAL: Duration = Duration::from_millis(250);
 /// Pause before a node that is not in yet asks again.
@@ -66,6 +68,10 @@ impl Membership {
                 self.change(ChangeMembers::AddNodes([(node_id, member)].into()))
                     .await
             }
+            // A leader that was replaced without knowing it may have an old membership.
+            None if self.raft.get_read_log_id(ReadPolicy::ReadIndex).await.is_err() => {
+                return MemberAnswer::Leader(None);
+            }
             None => {
                 return MemberAnswer::Refused(format!(
                     "node {node_id:x} is not a member of this cluster (any more): start it with --join and an empty data directory"
@@ -106,12 +112,20 @@ impl Membership {
     }
 
     async fn promote_once(&self, max_voters: usize) {
+        let _one = self.one_at_a_time.lock().await;
+        if self.is_joint() {
+            // A leader before this one did not finish a change: until it is finished, two majorities are needed.
+            tracing::info!("finishing a membership change");
+            if let Err(error) = self.change(ChangeMembers::AddVoterIds(BTreeSet::new())).await {
+                tracing::warn!(error, "membership change not finished");
+            }
+            return;
+        }
         let voters: BTreeSet<u64> = self.raft.voter_ids().collect();
         let promoted = choose(voters.len(), &self.caught_up_learners(), max_voters);
         if promoted.is_empty() {
             return;
         }
-        let _one = self.one_at_a_time.lock().await;
         let ids: Vec<String> = promoted.iter().map(|id| format!("{id:x}")).collect();
         tracing::info!(
             learners = ids.join(","),
@@ -122,19 +136,32 @@ impl Membership {
         }
     }
 
+    fn is_joint(&self) -> bool {
+        let metrics = self.raft.server_metrics();
+        let metrics = metrics.borrow_watched();
+        metrics.membership_config.membership().get_joint_config().len() > 1
+    }
+
+    /// Learners that have the log and answer: a dead one must not become a voter.
     fn caught_up_learners(&self) -> Vec<u64> {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         let last = metrics.last_log_index.unwrap_or(0);
-        let Some(replication) = &metrics.replication else {
+        let (Some(replication), Some(heartbeat)) = (&metrics.replication, &metrics.heartbeat) else {
             return Vec::new();
+        };
+        let answers = |id: &u64| match heartbeat.get(id) {
+            Some(Some(acked)) => acked.elapsed() < ANSWERED_WITHIN,
+            _ => false,
         };
         let learners = metrics.membership_config.membership().learner_ids();
         let behind = |id: &u64| match replication.get(id) {
             Some(Some(matched)) => last.saturating_sub(matched.index),
             _ => u64::MAX,
         };
-        learners.filter(|id| behind(id) <= CAUGHT_UP_ENTRIES).collect()
+        learners
+            .filter(|id| behind(id) <= CAUGHT_UP_ENTRIES && answers(id))
+            .collect()
     }
 }
 
@@ -172,10 +199,20 @@ pub async fn announce(
     membership: Membership,
 ) -> Result<(), String> {
     let mut round = 0usize;
+    let mut stranger = None;
     loop {
         match announce_once(&client, &request, &ask, &membership, round).await {
             Ok(MemberAnswer::Done) => return Ok(()),
             Ok(MemberAnswer::Refused(why)) => return Err(why),
+            Ok(MemberAnswer::OtherCluster(other)) => {
+                if stranger.replace(other) != Some(other) {
+                    tracing::error!(
+                        ours = format!("{:x}", request.cluster_id),
+                        theirs = format!("{other:x}"),
+                        "a peer's address belongs to another cluster: if this is the wrong data directory, give the node its own (--data-dir)"
+                    );
+                }
+            }
             Ok(MemberAnswer::Leader(_)) => {}
             Err(error) => tracing::debug!(error, "not announced yet"),
         }

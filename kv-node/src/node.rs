@@ -12,7 +12,9 @@ use anyhow::Context;
 use kv_core::{Command, Outcome};
 use kv_store::Store;
 use kv_wal::{Disk, RealDisk, Wal};
-use openraft::{Config as RaftConfig, ServerState, SnapshotPolicy, async_runtime::watch::WatchReceiver};
+use openraft::{
+    Config as RaftConfig, Instant as _, ServerState, SnapshotPolicy, async_runtime::watch::WatchReceiver,
+};
 use parking_lot::Mutex;
 use tokio::{net::TcpListener, sync::watch, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -201,6 +203,8 @@ struct Inner {
 const READY_BEHIND_MAX: u64 = 5000;
 /// How long a leader that stops waits for another to take over.
 const HANDOVER_TIMEOUT: Duration = Duration::from_millis(1000);
+/// How long consensus, and then the disk, may take to stop.
+const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 /// Compaction sweeps pause this long between two slices.
 const SWEEP_PAUSE: Duration = Duration::from_millis(20);
 /// How often the sweeper looks for work.
@@ -418,7 +422,12 @@ impl Running {
         let dir = DataDir::open(&config.data_dir)?;
         let identity = match dir.load()? {
             Some(identity) => identity,
-            None => new_identity(&config)?,
+            None => {
+                // Stored before anything is made under this id, the log first of all.
+                let identity = new_identity(&config)?;
+                dir.save(&identity)?;
+                identity
+            }
         };
         let member = Member {
             name: config.name.clone(),
@@ -466,14 +475,13 @@ impl Running {
     /// When storage or bootstrap refuse.
     pub async fn start(&mut self, env: Env) -> anyhow::Result<Node> {
         let client = ControlClient::new()?;
-        let (node_id, was_settled) = {
-            let local = self.local.lock();
-            (local.identity().node_id, local.identity().cluster_id.is_some())
-        };
+        let identity = self.local.lock().identity().clone();
+        let (node_id, was_settled) = (identity.node_id, identity.cluster_id.is_some());
         let dir = self.config.data_dir.clone();
         let on_sync = api::wal_sync_observer();
-        let wal = storage::open_log((env.disk)(&dir.join("wal"))?, node_id, on_sync)
+        let wal = storage::open_log((env.disk)(&dir.join("wal"))?, &identity, on_sync)
             .map_err(|error| error.context("the log cannot be used"))?;
+        self.local.lock().update(|identity| identity.log_created = true)?;
         let start = self.bootstrap(&client, &wal, was_settled).await?;
         let identity = self.local.lock().identity().clone();
         let cluster_id = identity.cluster_id.context("bootstrap ends with a cluster id")?;
@@ -489,11 +497,11 @@ impl Running {
                 },
                 wal,
                 store,
-                network,
+                network.clone(),
             )
             .await?;
         self.found(&node, &start).await?;
-        self.serve(&node, client, start == Start::Join);
+        self.serve(&node, network, client, start == Start::Join);
         Ok(node)
     }
 
@@ -587,7 +595,7 @@ impl Running {
     }
 
     /// Puts the APIs in place and starts what runs beside them.
-    fn serve(&self, node: &Node, client: ControlClient, join: bool) {
+    fn serve(&self, node: &Node, network: Network, client: ControlClient, join: bool) {
         let inner = &node.inner;
         let Ids {
             cluster_id,
@@ -599,6 +607,7 @@ impl Running {
             inner.proposer.clone(),
             inner.read_index.clone(),
             inner.heard.clone(),
+            inner.space.clone(),
             self.stop_peers.clone(),
         );
         self.peers.set(Front {
@@ -634,7 +643,10 @@ impl Running {
         self.background(node, inner.space.clone().watch(self.config.data_dir.clone()));
         self.background(node, sweep(inner.store.clone()));
         self.background(node, count_leader_changes(inner.raft.clone()));
-        self.background(node, remember_members(inner.raft.clone(), self.local.clone()));
+        self.background(
+            node,
+            remember_members(inner.raft.clone(), network, self.local.clone()),
+        );
         self.clients.set(api::client_port(node.clone()));
         tracing::info!(
             cluster_id = format!("{cluster_id:x}"),
@@ -658,19 +670,30 @@ impl Running {
         self.stop.cancel();
         self.client_servers.close();
         self.client_servers.wait().await;
-        if let Err(error) = node.inner.raft.shutdown().await {
-            tracing::warn!(%error, "raft did not stop cleanly");
+        // Consensus may be waiting for a disk that is full: closing the log frees it then.
+        if tokio::time::timeout(STOP_TIMEOUT, node.inner.raft.shutdown())
+            .await
+            .is_err()
+        {
+            tracing::warn!("consensus does not stop by itself: closing the log under it");
         }
         self.close().await;
         node.inner.background.close();
         node.inner.background.wait().await;
         let store = node.inner.store.clone();
-        match tokio::task::spawn_blocking(move || store.sync()).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "the store is not synced; the log will make up for it"),
-            Err(error) => tracing::warn!(%error, "the store is not synced; the log will make up for it"),
+        let wal = node.inner.wal.clone();
+        let closed = tokio::task::spawn_blocking(move || {
+            let synced = store.sync();
+            wal.close();
+            synced
+        });
+        match tokio::time::timeout(STOP_TIMEOUT, closed).await {
+            Ok(Ok(Ok(_))) => {}
+            Ok(Ok(Err(error))) => {
+                tracing::warn!(%error, "the store is not synced; the log will make up for it")
+            }
+            Ok(Err(_)) | Err(_) => tracing::warn!("the disk does not answer; the log will make up for it"),
         }
-        node.inner.wal.close();
         tracing::info!("stopped");
     }
 
@@ -738,6 +761,13 @@ async fn hand_over(raft: &Raft) {
             return;
         }
         let own = metrics.id;
+        let answers = |id: &u64| {
+            let heard = metrics
+                .heartbeat
+                .as_ref()
+                .and_then(|heard| heard.get(id).cloned().flatten());
+            heard.is_some_and(|heard| heard.elapsed() < HANDOVER_TIMEOUT)
+        };
         let voters = metrics.membership_config.membership().voter_ids();
         let matched = |id: &u64| {
             metrics
@@ -745,7 +775,7 @@ async fn hand_over(raft: &Raft) {
                 .as_ref()
                 .and_then(|r| r.get(id).copied().flatten())
         };
-        voters.filter(|id| *id != own).max_by_key(matched)
+        voters.filter(|id| *id != own && answers(id)).max_by_key(matched)
     };
     let Some(target) = target else { return };
     tracing::info!(to = format!("{target:x}"), "handing leadership over");
@@ -798,8 +828,9 @@ async fn count_leader_changes(raft: Raft) {
     }
 }
 
-/// Keeps the members on disk: whom to ask when the store must be rebuilt.
-async fn remember_members(raft: Raft, local: Arc<Mutex<Local>>) {
+/// Tells the network where the members are, and keeps them on disk: whom to ask when the store must be
+/// rebuilt.
+async fn remember_members(raft: Raft, network: Network, local: Arc<Mutex<Local>>) {
     let mut metrics = raft.server_metrics();
     loop {
         let members: BTreeMap<u64, Member> = {
@@ -812,6 +843,7 @@ async fn remember_members(raft: Raft, local: Arc<Mutex<Local>>) {
                 .collect()
         };
         if !members.is_empty() {
+            network.know(members.clone());
             let local = local.clone();
             let saved = tokio::task::spawn_blocking(move || {
                 local.lock().update(|identity| identity.members = members)

@@ -37,6 +37,9 @@ pub fn grows(command: &Command) -> bool {
     }
 }
 
+/// How long a follower waits before it looks again whether its log has caught up.
+const LOG_BEHIND_PAUSE: Duration = Duration::from_millis(5);
+
 /// Watches room on disk. Clones share it.
 #[derive(Clone)]
 pub struct Space {
@@ -65,6 +68,13 @@ impl Space {
     /// Whether the log's disk is too far behind to take more.
     pub fn log_is_behind(&self) -> bool {
         self.wal.queued_bytes() > LOG_QUEUE_BYTES_MAX
+    }
+
+    /// Waits until the log's disk has caught up.
+    pub async fn log_has_caught_up(&self) {
+        while self.log_is_behind() {
+            tokio::time::sleep(LOG_BEHIND_PAUSE).await;
+        }
     }
 
     /// The bound on live bytes.

@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use crate::{
     codec,
     identity::Identity,
-    raft::{network::Network, receive, state_machine::RaftPoint},
+    raft::{log_store::durable, network::Network, receive, state_machine::RaftPoint},
 };
 
 /// Memory for recent log entries that followers and the state machine still need.
@@ -25,19 +25,25 @@ const LOG_CACHE_BYTES: usize = 8 << 20;
 /// Pause before the peers are asked again for a snapshot.
 const FETCH_PAUSE: Duration = Duration::from_millis(500);
 
+const LOG_MISSING: &str = "the log of this node is missing: what it promised to the others is lost. \
+    Remove the member and start it with --join and an empty data directory";
+
 /// Opens the log.
 ///
 /// # Errors
-/// When it is damaged before its tail, or of a newer version.
-pub fn open_log(disk: Arc<dyn Disk>, node_id: u64, on_sync: SyncObserver) -> anyhow::Result<Wal> {
+/// When it is missing though there was one, damaged before its tail, or of a newer version.
+pub fn open_log(disk: Arc<dyn Disk>, identity: &Identity, on_sync: SyncObserver) -> anyhow::Result<Wal> {
     let options = kv_wal::Options {
-        log_id: node_id,
+        log_id: identity.node_id,
         cache_bytes: LOG_CACHE_BYTES,
         max_record_bytes: codec::MAX_FRAME_BYTES / 2,
         on_sync: Some(on_sync),
+        // Raft's log cannot refuse an entry: whoever fills it is held back, see `Space::log_is_behind`.
+        queue_bytes: usize::MAX,
         ..kv_wal::Options::default()
     };
     let (wal, found) = Wal::open(disk, options)?;
+    ensure!(!(found.created && identity.log_created), LOG_MISSING);
     tracing::info!(
         segments = found.segments,
         entries = found.entries,
@@ -89,8 +95,7 @@ pub async fn reconcile(
     let applied = RaftPoint::of(store)?.last_applied.map(|id| id.index);
     ensure!(
         applied.is_none() || wal.last().is_some() || wal.vote().is_some(),
-        "the log of this node is missing while its store is not: what it promised to the others is lost. \
-         Remove the member and start it with --join and an empty data directory"
+        LOG_MISSING
     );
     let purged = wal.purged().map(|position| position.index);
     if purged <= applied {
@@ -105,7 +110,7 @@ pub async fn reconcile(
     loop {
         for (id, member) in identity.members.iter().filter(|(id, _)| **id != identity.node_id) {
             match fetch(store, network, *id, member, purged).await {
-                Ok(()) => return Ok(()),
+                Ok(()) => return drop_conflicting(wal, store).await,
                 Err(error) => tracing::warn!(
                     peer = member.name,
                     error = format!("{error:#}"),
@@ -115,6 +120,18 @@ pub async fn reconcile(
         }
         tokio::time::sleep(FETCH_PAUSE).await;
     }
+}
+
+/// Drops entries that the fetched state proves were never committed: a different one is, at their index.
+async fn drop_conflicting(wal: &Wal, store: &Store) -> anyhow::Result<()> {
+    let Some(last) = RaftPoint::of(store)?.last_applied else {
+        return Ok(());
+    };
+    let ours = wal.position(last.index).map(|position| position.term);
+    if ours.is_some_and(|term| term != **last.committed_leader_id()) {
+        durable(|done| wal.truncate_after(last.index.checked_sub(1), done)).await?;
+    }
+    Ok(())
 }
 
 async fn fetch(

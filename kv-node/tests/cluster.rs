@@ -408,3 +408,64 @@ async fn a_member_that_lost_its_data_is_not_let_in_under_its_old_id() {
         up.stop().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_was_stopped_before_it_found_a_cluster_starts_again() {
+    let root = tempfile::tempdir().unwrap();
+    let machines: Vec<Machine> = (0..3)
+        .map(|i| Machine::new(root.path(), &format!("n{i}")))
+        .collect();
+    let config = |i: usize| machines[i].config(&format!("n{i}"), dynamic(&machines, 3));
+    let (shutdown, stopped) = tokio::sync::oneshot::channel();
+    let alone = tokio::spawn(kv_node::node::run(config(0), Env::real(), async {
+        drop(stopped.await)
+    }));
+    until("its log is made", || machines[0].dir.join("wal").exists()).await;
+    shutdown.send(()).unwrap();
+    alone.await.unwrap().unwrap();
+    let nodes = futures::future::join_all((0..3).map(|i| start(config(i)))).await;
+    nodes[0].put("a", "1").await;
+    for up in nodes {
+        up.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_comes_back_at_another_address_is_found_there() {
+    let root = tempfile::tempdir().unwrap();
+    let mut machines: Vec<Machine> = (0..3)
+        .map(|i| Machine::new(root.path(), &format!("n{i}")))
+        .collect();
+    let config = |machines: &[Machine], i: usize| machines[i].config(&format!("n{i}"), dynamic(machines, 3));
+    let mut nodes = futures::future::join_all((0..3).map(|i| start(config(&machines, i)))).await;
+    nodes[0].put("a", "1").await;
+    let follower = nodes.iter().position(|up| !up.leads()).unwrap();
+    nodes.remove(follower).stop().await;
+    machines[follower].peer = free_address();
+    nodes.push(start(config(&machines, follower)).await);
+    nodes[0].put("a", "2").await;
+    until_equal(&nodes).await;
+    for up in nodes {
+        up.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_is_gone_is_not_replaced_by_an_empty_one() {
+    let root = tempfile::tempdir().unwrap();
+    let machines: Vec<Machine> = vec![Machine::new(root.path(), "n0")];
+    let up = static_cluster(&machines).await.remove(0);
+    up.put("a", "1").await;
+    up.stop().await;
+    std::fs::remove_dir_all(machines[0].dir.join("wal")).unwrap();
+    let mut running = Running::open(machines[0].config("n0", static_list(&machines)))
+        .await
+        .unwrap();
+    let Err(refused) = running.start(Env::real()).await else {
+        panic!("started")
+    };
+    assert!(
+        format!("{refused:#}").contains("the log of this node is missing"),
+        "{refused:#}"
+    );
+}

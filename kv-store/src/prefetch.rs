@@ -61,11 +61,24 @@ fn planned(state: &State, wanted: &[Range]) -> Vec<Revision> {
     revisions
 }
 
-/// Whether a command needs values to be applied.
-pub(crate) fn reads_values(command: &Command) -> bool {
+/// Whether a command may take long to be applied: it needs values, or deletes a range of keys.
+pub(crate) fn may_take_long(command: &Command) -> bool {
+    match command {
+        Command::DeleteRange(delete) if !delete.range_end.is_empty() => return true,
+        Command::Txn(txn) if deletes_range(txn) => return true,
+        _ => {}
+    }
     let mut wanted = Vec::new();
     reads_of(command, &mut wanted);
     !wanted.is_empty()
+}
+
+fn deletes_range(txn: &Txn) -> bool {
+    txn.success.iter().chain(&txn.failure).any(|op| match op {
+        Op::DeleteRange(delete) => !delete.range_end.is_empty(),
+        Op::Txn(txn) => deletes_range(txn),
+        Op::Put(_) | Op::Range(_) => false,
+    })
 }
 
 fn reads_of(command: &Command, wanted: &mut Vec<Range>) {

@@ -21,7 +21,7 @@ use crate::{
     home::{self, Home, open_error},
     live::{Live, Missing},
     load::{LoadError, load},
-    prefetch::{prefetch_txn, reads_values},
+    prefetch::{may_take_long, prefetch_txn},
 };
 
 /// Settings of a store.
@@ -227,14 +227,14 @@ impl Store {
         apply::apply(&self.live(), entries, raft)
     }
 
-    /// Whether [`Store::apply`] may wait for the disk: because commands read values, or because much is
+    /// Whether [`Store::apply`] may take long: because of what the commands are, or because much is
     /// queued for the engine. Never blocks on the disk itself.
     pub fn apply_may_block(&self, entries: &[Entry]) -> bool {
         self.live().queue.is_filling()
             || entries
                 .iter()
                 .filter_map(|(_, command)| command.as_ref())
-                .any(reads_values)
+                .any(may_take_long)
     }
 
     /// Reads keys at a revision. Waits for no writer.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use kv_core::{Command, Range, RangeResult, Response, Txn};
 use kv_proto::etcdserverpb::ResponseHeader;
-use tokio::time::Instant;
+use tokio::{sync::Semaphore, time::Instant};
 
 use super::{errors::ApiError, metrics::Metrics};
 use crate::{blocking::may_wait, node::Node};
@@ -20,15 +20,11 @@ struct Shared {
     cluster_id: u64,
     member_id: u64,
     core_limits: kv_core::Limits,
+    scans: Semaphore,
 }
 
-/// Keys that are read at once on a thread that also serves others.
-const KEYS_AT_ONCE_MAX: i64 = 32;
-
-/// Whether a range may take long enough to hold others up.
-fn reads_much(range: &Range) -> bool {
-    !range.range_end.is_empty() && !(1..=KEYS_AT_ONCE_MAX).contains(&range.limit)
-}
+/// Ranges of keys that are read at the same time. Each may hold a thread up, and there is an end to threads.
+const SCANS_MAX: usize = 16;
 
 /// What a read may see.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,6 +57,7 @@ impl Api {
             core_limits: kv_core::Limits {
                 max_txn_ops: node.limits().max_txn_ops,
             },
+            scans: Semaphore::new(SCANS_MAX),
             node,
         }))
     }
@@ -109,6 +106,13 @@ impl Api {
         }
     }
 
+    /// Reads what may be much, without holding up whoever else this thread serves.
+    async fn scan<T>(&self, read: impl FnOnce() -> T) -> T {
+        // The semaphore is never closed.
+        let _permit = self.0.scans.acquire().await;
+        may_wait(read)
+    }
+
     /// Reads; answers with the current revision and what was found.
     pub(super) async fn range(
         &self,
@@ -118,7 +122,12 @@ impl Api {
         range.validate()?;
         self.settle(consistency).await?;
         let read = || self.0.node.store().range(range);
-        let read = if reads_much(range) { may_wait(read) } else { read() }?;
+        // Even with a limit, the keys of a range are counted.
+        let read = if range.range_end.is_empty() {
+            read()
+        } else {
+            self.scan(read).await
+        }?;
         Ok((read.header_revision, read.result))
     }
 
@@ -134,7 +143,7 @@ impl Api {
         let Command::Txn(txn) = &command else {
             return Err(ApiError::WrongAnswer);
         };
-        let outcome = may_wait(|| self.0.node.store().read_txn(txn))?;
+        let outcome = self.scan(|| self.0.node.store().read_txn(txn)).await?;
         Ok((outcome.revision, outcome.result?))
     }
 

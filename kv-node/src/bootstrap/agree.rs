@@ -98,15 +98,20 @@ pub fn next_step(own: &Seen, seen: &BTreeMap<u64, Seen>, expect: usize) -> Step 
     if let Some(cluster_id) = ballot.founders.keys().find_map(elsewhere) {
         return Step::Join { cluster_id };
     }
+    // Whoever founded it has seen all agree.
+    let is_founded = |other: &Seen| other.cluster_id == Some(ballot.cluster_id);
+    if seen.values().any(is_founded) {
+        return Step::Found;
+    }
     let never_agrees = |id: &u64| seen.get(id).is_some_and(|other| !other.may_follow(ballot.author));
     if ballot.founders.keys().any(never_agrees) {
         return Step::LetGo;
     }
     let agrees = |id: &u64| {
         *id == own.node_id
-            || seen.get(id).is_some_and(|other| {
-                other.ballot.as_ref() == Some(ballot) || other.cluster_id == Some(ballot.cluster_id)
-            })
+            || seen
+                .get(id)
+                .is_some_and(|other| other.ballot.as_ref() == Some(ballot))
     };
     let missing: Vec<u64> = ballot.founders.keys().filter(|id| !agrees(id)).copied().collect();
     if missing.is_empty() {
@@ -256,6 +261,27 @@ mod tests {
                     nodes.values().filter_map(|node| node.cluster_id).collect();
                 prop_assert!(clusters.len() <= 1, "{nodes:?}");
             }
+        }
+
+        /// A founder that has seen all agree is enough for the others, even if one of them is gone.
+        #[test]
+        fn the_founding_of_one_is_known_to_all(gone in 0u64..3) {
+            let mut nodes: BTreeMap<u64, Seen> = (0..3).map(|id| (id, fresh(id))).collect();
+            let (everyone, mut next_cluster) = (vec![0, 1, 2], 100);
+            while nodes.values().all(|node| node.cluster_id.is_none()) {
+                for id in &everyone {
+                    act(&mut nodes, *id, &everyone, 3, &mut next_cluster);
+                    if nodes[id].cluster_id.is_some() {
+                        break;
+                    }
+                }
+            }
+            let left: Vec<u64> = everyone.into_iter().filter(|id| *id != gone).collect();
+            prop_assume!(left.iter().any(|id| nodes[id].cluster_id.is_some()));
+            for id in &left {
+                act(&mut nodes, *id, &left, 3, &mut next_cluster);
+            }
+            prop_assert!(left.iter().all(|id| nodes[id].cluster_id.is_some()), "{nodes:?}");
         }
 
         /// Once everyone sees everyone, everyone ends up in one cluster, whatever happened before.

@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::agree::{self, Ballot, Seen};
 use crate::{
+    blocking::may_wait,
     identity::{DataDir, DirError, Identity},
     raft::types::Member,
 };
@@ -56,6 +57,8 @@ pub enum MemberAnswer {
     Done,
     /// Ask this one, which leads; `None`: nobody does right now.
     Leader(Option<Member>),
+    /// The node asked belongs to another cluster: somebody else has its old address.
+    OtherCluster(u64),
     /// No, and why.
     Refused(String),
 }
@@ -159,29 +162,30 @@ pub fn router(control: Control) -> Router {
 }
 
 async fn hello(State(control): State<Control>) -> Json<Hello> {
-    Json(control.local.lock().hello())
+    Json(may_wait(|| control.local.lock().hello()))
 }
 
 /// Stores, then answers.
 async fn agree(State(control): State<Control>, Json(asked): Json<Ballot>) -> Response {
-    let mut local = control.local.lock();
-    if agree::may_agree(&local.seen(), &asked)
-        && let Err(error) = local.update(|identity| identity.hold(asked))
-    {
-        return (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response();
+    let agreed = may_wait(|| {
+        let mut local = control.local.lock();
+        if agree::may_agree(&local.seen(), &asked) {
+            local.update(|identity| identity.hold(asked))?;
+        }
+        Ok::<_, DirError>(local.hello())
+    });
+    match agreed {
+        Ok(hello) => Json(hello).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
-    Json(local.hello()).into_response()
 }
 
 async fn members(State(control): State<Control>, Json(request): Json<MemberRequest>) -> Json<MemberAnswer> {
-    let ours = control.local.lock().identity().cluster_id;
+    let ours = may_wait(|| control.local.lock().identity().cluster_id);
     let answer = match control.members.get() {
-        _ if ours.is_some_and(|ours| ours != request.cluster_id) => MemberAnswer::Refused(format!(
-            "node {:x} wants to join cluster {:x}, but this is cluster {:x}",
-            request.node_id,
-            request.cluster_id,
-            ours.unwrap_or_default()
-        )),
+        _ if ours.is_some_and(|ours| ours != request.cluster_id) => {
+            MemberAnswer::OtherCluster(ours.unwrap_or_default())
+        }
         Some(members) => members.change(request).await,
         None => MemberAnswer::Leader(None),
     };

@@ -109,11 +109,15 @@ pub async fn found_or_join(
         match step {
             Step::Join { cluster_id } => {
                 let members = members_of(&answers, cluster_id);
-                local.lock().update(|identity| {
-                    (identity.cluster_id, identity.ballot) = (Some(cluster_id), None);
-                    identity.members = members;
-                })?;
-                return Ok(Start::Join);
+                let mut local = local.lock();
+                // Unless this node has agreed to a ballot meanwhile.
+                if local.identity().ballot == own.ballot {
+                    local.update(|identity| {
+                        (identity.cluster_id, identity.ballot) = (Some(cluster_id), None);
+                        identity.members = members;
+                    })?;
+                    return Ok(Start::Join);
+                }
             }
             Step::Write(founders) => write_ballot(local, founders)?,
             Step::Ask(ids) => {

@@ -135,7 +135,10 @@ fn decode_entry(entry: kv_wal::Entry) -> io::Result<Entry> {
 }
 
 /// Queues an operation of the log and waits until it is durable.
-async fn durable(start: impl FnOnce(Box<dyn FnOnce(io::Result<()>) + Send>)) -> io::Result<()> {
+///
+/// # Errors
+/// When the log has failed or stopped.
+pub async fn durable(start: impl FnOnce(Box<dyn FnOnce(io::Result<()>) + Send>)) -> io::Result<()> {
     let (done, waiting) = oneshot::channel();
     start(Box::new(move |result| {
         // The receiver is gone only when the node is stopping.
@@ -166,6 +169,7 @@ impl RaftLogReader<TypeConfig> for LogStore {
         use futures::{StreamExt, stream};
         let log = self.clone();
         let pieces = stream::unfold(half_open(&range), move |range| {
+            let last = log.wal.last().map(|last| last.index);
             let piece = if range.is_empty() {
                 Ok(Vec::new())
             } else {
@@ -173,10 +177,19 @@ impl RaftLogReader<TypeConfig> for LogStore {
             };
             async move {
                 match piece {
-                    Ok(entries) => {
-                        let next = entries.last()?.log_id.index + 1;
-                        Some((Ok(entries), next..range.end))
-                    }
+                    Ok(_) if range.is_empty() => None,
+                    Ok(entries) => match entries.last() {
+                        Some(last) => {
+                            let next = last.log_id.index + 1;
+                            Some((Ok(entries), next..range.end))
+                        }
+                        None if last < Some(range.start) => None,
+                        // A gap that nobody notices would be taken for entries applied.
+                        None => {
+                            let missing = format!("entry {} is missing from the log", range.start);
+                            Some((Err(io::Error::other(missing)), range.end..range.end))
+                        }
+                    },
                     Err(error) => Some((Err(error), range.end..range.end)),
                 }
             }

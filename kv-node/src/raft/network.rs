@@ -85,6 +85,9 @@ impl Interceptor for Stamp {
 pub struct Network {
     cluster_id: u64,
     dial: Dial,
+    /// The members as this node last saw them. openraft keeps the connection that it has when a member's
+    /// address changes; so each connection looks here before it is used.
+    members: Arc<Mutex<BTreeMap<u64, Member>>>,
     /// Clients for forwarding, by node id, with the address they were made for.
     forwarding: Arc<Mutex<BTreeMap<u64, (String, Client)>>>,
 }
@@ -95,8 +98,14 @@ impl Network {
         Network {
             cluster_id,
             dial,
+            members: Arc::default(),
             forwarding: Arc::default(),
         }
+    }
+
+    /// Notes where the members are now.
+    pub fn know(&self, members: BTreeMap<u64, Member>) {
+        *self.members.lock() = members;
     }
 
     /// A client on a connection of its own. It connects with the first call.
@@ -146,38 +155,54 @@ impl RaftNetworkFactory<TypeConfig> for Network {
     type Network = Connection;
 
     async fn new_client(&mut self, target: u64, node: &Member) -> Connection {
-        Connection::new(target, self.connect(target, node), None)
+        Connection::new(self.clone(), target, node, None)
     }
 
     async fn new_heartbeat_client(&mut self, target: u64, node: &Member) -> Connection {
-        Connection::new(target, self.connect(target, node), Some(Heartbeats::default()))
+        Connection::new(self.clone(), target, node, Some(Heartbeats::default()))
     }
 }
 
 /// One connection to one peer, used by one task of openraft.
 pub struct Connection {
+    network: Network,
     target: u64,
+    /// The addresses that the client is for.
+    peer_urls: Vec<String>,
     client: Result<Client, Status>,
     /// On a connection for heartbeats.
     heartbeats: Option<Heartbeats>,
 }
 
 impl Connection {
-    fn new(target: u64, client: Result<Client, Status>, heartbeats: Option<Heartbeats>) -> Connection {
+    fn new(network: Network, target: u64, member: &Member, heartbeats: Option<Heartbeats>) -> Connection {
         Connection {
+            client: network.connect(target, member),
+            network,
             target,
-            client,
+            peer_urls: member.peer_urls.clone(),
             heartbeats,
         }
     }
 
-    fn client(&self) -> Result<Client, RPCError<TypeConfig>> {
+    fn client(&mut self) -> Result<Client, RPCError<TypeConfig>> {
+        let moved = {
+            let members = self.network.members.lock();
+            members
+                .get(&self.target)
+                .filter(|member| member.peer_urls != self.peer_urls)
+                .cloned()
+        };
+        if let Some(member) = moved {
+            self.client = self.network.connect(self.target, &member);
+            self.peer_urls = member.peer_urls;
+        }
         self.client.clone().map_err(|status| rpc_error(&status))
     }
 
     /// One request, one answer, both frames.
     async fn call<Req, Resp, F>(
-        &self,
+        &mut self,
         kind: RPCTypes,
         request: &Req,
         option: &RPCOption,

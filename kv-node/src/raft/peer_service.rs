@@ -25,7 +25,7 @@ use super::{
     state_machine::SnapshotData,
     types::{Raft, Snapshot, SnapshotMeta, TypeConfig, Vote},
 };
-use crate::codec;
+use crate::{codec, space::Space};
 
 type FrameStream = Pin<Box<dyn Stream<Item = Result<Frame, Status>> + Send>>;
 
@@ -39,6 +39,7 @@ pub struct PeerService {
     proposer: Proposer,
     read_index: ReadIndex,
     heard: Heard,
+    space: Space,
     /// One snapshot is received at a time.
     installing: Arc<Semaphore>,
     /// Ends the streams, which have no end of their own.
@@ -66,6 +67,7 @@ impl PeerService {
         proposer: Proposer,
         read_index: ReadIndex,
         heard: Heard,
+        space: Space,
         stop: CancellationToken,
     ) -> PeerService {
         PeerService {
@@ -74,6 +76,7 @@ impl PeerService {
             proposer,
             read_index,
             heard,
+            space,
             installing: Arc::new(Semaphore::new(1)),
             stop,
         }
@@ -152,16 +155,19 @@ impl Peer for PeerService {
     type FetchSnapshotStream = FrameStream;
 
     async fn append(&self, request: Request<Streaming<Frame>>) -> Result<Response<FrameStream>, Status> {
+        let (heard, space) = (self.heard.clone(), self.space.clone());
         // A broken stream or frame ends the input; what came before it is still answered.
-        let heard = self.heard.clone();
-        let requests = request.into_inner().scan((), move |(), frame| {
-            heard.note();
-            let request = frame.and_then(|frame| decode::<AppendEntriesRequest<TypeConfig>>(&frame));
-            std::future::ready(
-                request
-                    .inspect_err(|error| tracing::debug!(%error, "append stream ended"))
-                    .ok(),
-            )
+        let requests = futures::stream::unfold(request.into_inner(), move |mut frames| {
+            let (heard, space) = (heard.clone(), space.clone());
+            async move {
+                // What is not read holds the leader back, until the disk has caught up.
+                space.log_has_caught_up().await;
+                let frame = frames.message().await.transpose()?;
+                heard.note();
+                let request = frame.and_then(|frame| decode::<AppendEntriesRequest<TypeConfig>>(&frame));
+                let request = request.inspect_err(|error| tracing::debug!(%error, "append stream ended"));
+                Some((request.ok()?, frames))
+            }
         });
         let answers = self.raft.stream_append(requests).map(|answer| match answer {
             Ok(result) => encode(&result),

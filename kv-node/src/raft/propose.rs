@@ -22,6 +22,8 @@ use crate::space::{Space, grows};
 
 /// Proposals that may wait on one node at a time; beyond it: `etcdserver: too many requests`.
 pub const PENDING_MAX: usize = 8192;
+/// KiB of proposals that may be under way in a leader; beyond it: the same.
+const PENDING_KIB_MAX: usize = 128 << 10;
 /// How long a proposal waits for a leader to be elected before it is refused.
 const LEADER_WAIT: Duration = Duration::from_millis(2500);
 /// Pause before a refused proposal looks for the leader again, unless there is news of it earlier.
@@ -84,6 +86,8 @@ pub struct Proposer {
     leadership: Leadership,
     forwarder: Forwarder,
     pending: Arc<Semaphore>,
+    /// KiB of proposals under way in this node's own Raft.
+    pending_kib: Arc<Semaphore>,
     space: Space,
     request_timeout: Duration,
 }
@@ -101,6 +105,7 @@ impl Proposer {
             leadership,
             forwarder: Forwarder::new(network, request_timeout),
             pending: Arc::new(Semaphore::new(PENDING_MAX)),
+            pending_kib: Arc::new(Semaphore::new(PENDING_KIB_MAX)),
             submitter: Submitter::start(raft),
             space,
             request_timeout,
@@ -155,6 +160,11 @@ impl Proposer {
         if grows && self.space.is_exhausted() {
             return Attempt::Failed(ProposeError::NoSpace);
         }
+        // Bytes count as well as proposals: few large ones fill the log's queue as many small ones do.
+        let kib = u32::try_from(proposal.encoded.len() / 1024 + 1).unwrap_or(u32::MAX);
+        let Ok(_bytes) = self.pending_kib.try_acquire_many(kib) else {
+            return Attempt::Failed(ProposeError::TooManyRequests);
+        };
         if self.space.log_is_behind() {
             return Attempt::Failed(ProposeError::TooManyRequests);
         }

@@ -105,10 +105,16 @@ impl ReadIndex {
     /// # Errors
     /// [`ReadBarrierError::NoLeader`] when this node does not lead or cannot reach a quorum.
     pub async fn for_follower(&self) -> Result<u64, ReadBarrierError> {
-        if self.leadership.current() != Leader::Here {
-            return Err(ReadBarrierError::NoLeader);
+        let mut leadership = self.leadership.clone();
+        let mut index = self.enqueue()?;
+        // Not forwarded: two nodes that each take the other for the leader would wait for one another.
+        while leadership.current() == Leader::Here {
+            tokio::select! {
+                index = &mut index => return index.map_err(|_| ReadBarrierError::Stopped)?,
+                _ = leadership.changed(Instant::now() + ROUND_TIMEOUT) => {}
+            }
         }
-        self.enqueue()?.await.map_err(|_| ReadBarrierError::Stopped)?
+        Err(ReadBarrierError::NoLeader)
     }
 
     fn enqueue(&self) -> Result<oneshot::Receiver<Result<u64, ReadBarrierError>>, ReadBarrierError> {

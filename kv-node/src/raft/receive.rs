@@ -1,9 +1,14 @@
 //! Receiving a snapshot into the store, from the leader or from any peer.
 
+use std::time::Duration;
+
 use futures::{Stream, StreamExt};
 use kv_proto::peer::Frame;
 use kv_store::{PreparedSnapshot, SnapshotHeader, Store};
 use tonic::Status;
+
+/// A sender that is silent for longer has gone.
+const FRAME_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Writes the frames after the header into a generation of the store of its own and checks the
 /// hash. Nothing of the live state changes before [`Store::install`].
@@ -16,7 +21,10 @@ pub async fn receive(
     mut frames: impl Stream<Item = Result<Frame, Status>> + Unpin,
 ) -> Result<PreparedSnapshot, Status> {
     let mut install = store.begin_install(header).map_err(refused)?;
-    while let Some(frame) = frames.next().await {
+    loop {
+        let frame = tokio::time::timeout(FRAME_TIMEOUT, frames.next()).await;
+        let frame = frame.map_err(|_| Status::deadline_exceeded("the sender of the snapshot is silent"))?;
+        let Some(frame) = frame else { break };
         let payload = frame?.payload;
         install = blocking(move || install.push(&payload).map(|()| install)).await?;
     }

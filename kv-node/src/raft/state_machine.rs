@@ -176,7 +176,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
                 "a snapshot must be received before it is installed",
             ));
         };
-        self.store.install(prepared).map_err(io::Error::other)?;
+        may_wait(|| self.store.install(prepared)).map_err(io::Error::other)?;
         self.point = RaftPoint::of(&self.store)?;
         assert_eq!(
             self.point.last_applied, meta.last_log_id,
@@ -192,11 +192,29 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         if self.point.last_applied.is_none() {
             return Ok(None);
         }
-        Builder {
+        let builder = Builder {
             store: self.store.clone(),
+        };
+        builder.view().await.map(Some)
+    }
+}
+
+/// Disk work on a thread that may wait for it; a full disk is waited for.
+async fn until_there_is_room<T: Send + 'static>(
+    work: impl Fn() -> Result<T, Fault> + Clone + Send + 'static,
+) -> io::Result<T> {
+    loop {
+        let done = tokio::task::spawn_blocking(work.clone())
+            .await
+            .map_err(io::Error::other)?;
+        match done {
+            Ok(value) => return Ok(value),
+            Err(Fault::NoSpace { .. }) => {
+                tracing::warn!("disk full: a snapshot waits until there is room");
+                tokio::time::sleep(NO_SPACE_RETRY).await;
+            }
+            Err(fault) => return Err(io::Error::other(fault)),
         }
-        .view()
-        .map(Some)
     }
 }
 
@@ -206,8 +224,9 @@ pub struct Builder {
 }
 
 impl Builder {
-    fn view(&self) -> io::Result<Snapshot> {
-        let view = self.store.snapshot().map_err(io::Error::other)?;
+    async fn view(&self) -> io::Result<Snapshot> {
+        let store = self.store.clone();
+        let view = until_there_is_room(move || store.snapshot()).await?;
         let point: RaftPoint = codec::decode(&view.header().raft)?;
         Ok(Snapshot {
             meta: point.snapshot_meta(),
@@ -220,12 +239,9 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
     type SnapshotData = SnapshotData;
 
     async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
-        let snapshot = self.view()?;
+        let snapshot = self.view().await?;
         let store = self.store.clone();
-        let durable = tokio::task::spawn_blocking(move || store.sync())
-            .await
-            .map_err(io::Error::other)?;
-        let durable = durable.map_err(io::Error::other)?;
+        let durable = until_there_is_room(move || store.sync()).await?;
         assert!(
             Some(durable) >= snapshot.meta.last_log_id.map(|id| id.index),
             "log would be purged too far"
