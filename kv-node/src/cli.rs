@@ -137,7 +137,7 @@ impl Args {
     /// deal at `info`, so that level is for everything else.
     pub fn log_filter(&self) -> String {
         match self.log_level.as_str() {
-            "info" => "info,openraft=warn".to_owned(),
+            "info" => "info,openraft=error".to_owned(),
             "dpanic" | "panic" | "fatal" => "error".to_owned(),
             filter => filter.to_owned(),
         }

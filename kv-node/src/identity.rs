@@ -67,7 +67,7 @@ pub enum DirError {
     InUse(PathBuf),
     /// The file system refuses.
     #[error(
-        "data directory {path} cannot be used: {source}: check that it exists on a writable disk and belongs to this user (--data-dir)"
+        "data directory {path} cannot be used: it must be a directory on a writable disk and belong to this user (--data-dir)"
     )]
     Io {
         /// The path that was refused.
@@ -87,7 +87,7 @@ pub enum DirError {
     },
     /// Not what this program wrote.
     #[error(
-        "{path} cannot be read: {source}: restore it from a backup, or remove the member and let it join again with an empty data directory"
+        "{path} cannot be read: restore it from a backup, or remove the member and let it join again with an empty data directory"
     )]
     Damaged {
         /// The identity file.

@@ -154,13 +154,25 @@ impl Membership {
             Some(Some(acked)) => acked.elapsed() < ANSWERED_WITHIN,
             _ => false,
         };
-        let learners = metrics.membership_config.membership().learner_ids();
+        let membership = metrics.membership_config.membership();
+        // A member that lost its data and came back under a new id: until the old one is removed, its vote
+        // would be counted twice, once for the dead.
+        let doubles = |id: &u64| {
+            let same = |a: &Member, b: &Member| a.name == b.name || a.peer_urls == b.peer_urls;
+            let voters = membership
+                .voter_ids()
+                .filter_map(|voter| membership.get_node(&voter));
+            membership
+                .get_node(id)
+                .is_some_and(|member| voters.into_iter().any(|voter| same(voter, member)))
+        };
+        let learners = membership.learner_ids();
         let behind = |id: &u64| match replication.get(id) {
             Some(Some(matched)) => last.saturating_sub(matched.index),
             _ => u64::MAX,
         };
         learners
-            .filter(|id| behind(id) <= CAUGHT_UP_ENTRIES && answers(id))
+            .filter(|id| behind(id) <= CAUGHT_UP_ENTRIES && answers(id) && !doubles(id))
             .collect()
     }
 }

@@ -22,9 +22,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     api,
     bootstrap::{
-        self, Bootstrap, Start,
+        self, Bootstrap, BootstrapError, Start,
         control::{self, Control, ControlClient, Local, MemberRequest},
-        founding,
+        discover, founding,
     },
     identity::{DataDir, Identity},
     membership::{self, Membership},
@@ -290,6 +290,11 @@ impl Node {
         }
     }
 
+    /// Whether writes that grow the store are refused here for want of room.
+    pub fn is_out_of_space(&self) -> bool {
+        self.inner.space.is_exhausted()
+    }
+
     /// The members, sorted by id.
     pub fn members(&self) -> Vec<MemberInfo> {
         let metrics = self.inner.raft.server_metrics();
@@ -375,7 +380,13 @@ pub async fn run(config: Config, env: Env, shutdown: impl Future<Output = ()> + 
     let mut running = Running::open(config).await?;
     tokio::pin!(shutdown);
     let node = tokio::select! {
-        node = running.start(env) => node?,
+        node = running.start(env) => match node {
+            Ok(node) => node,
+            Err(error) => {
+                running.close().await;
+                return Err(error);
+            }
+        },
         () = &mut shutdown => {
             running.close().await;
             return Ok(());
@@ -459,12 +470,17 @@ impl Running {
                 port,
                 running.peers.clone(),
                 running.stop_peers.clone(),
+                // Their streams have no end of their own, and consensus has stopped before.
+                Duration::ZERO,
             ));
         }
         for port in client_ports {
-            running
-                .client_servers
-                .spawn(server::serve(port, running.clients.clone(), running.stop.clone()));
+            running.client_servers.spawn(server::serve(
+                port,
+                running.clients.clone(),
+                running.stop.clone(),
+                server::DRAIN_TIMEOUT,
+            ));
         }
         Ok(running)
     }
@@ -510,8 +526,11 @@ impl Running {
         if !log_is_empty {
             anyhow::ensure!(
                 was_settled,
-                "the data directory has a log, but identity.json knows no cluster"
+                "{} knows no cluster, but there is a log beside it: restore it from a backup, or start the node with \
+                 --join and an empty data directory",
+                self.config.data_dir.join("identity.json").display()
             );
+            self.check_company(client).await?;
             return Ok(Start::Restart);
         }
         let identity = self.local.lock().identity().clone();
@@ -536,6 +555,25 @@ impl Running {
                 Ok(founding::found_or_join(&self.local, client, join, *expect, &self.progress).await?)
             }
         }
+    }
+
+    async fn check_company(&self, client: &ControlClient) -> anyhow::Result<()> {
+        let urls = match &self.config.bootstrap {
+            Bootstrap::Static { members, .. } => {
+                let identity = self.local.lock().identity().clone();
+                let owner = identity
+                    .members
+                    .get(&identity.node_id)
+                    .map(|member| member.name.clone());
+                if let Some(owner) = owner.filter(|owner| *owner != self.config.name) {
+                    let name = self.config.name.clone();
+                    return Err(BootstrapError::OtherMember { owner, name }.into());
+                }
+                members.values().flatten().cloned().collect()
+            }
+            Bootstrap::Dynamic { join, .. } => discover::resolve(join).await.0,
+        };
+        Ok(founding::check_company(&self.local, client, &urls).await?)
     }
 
     async fn start_raft(&self, ids: Ids, wal: Wal, store: Store, network: Network) -> anyhow::Result<Node> {
@@ -820,6 +858,7 @@ async fn count_leader_changes(raft: Raft) {
             if last.is_some() {
                 changes.increment(1);
             }
+            tracing::info!(leader = leader.map(|id| format!("{id:x}")), "there is a leader");
             last = leader;
         }
         if metrics.changed().await.is_err() {

@@ -31,14 +31,14 @@ const STREAM_WINDOW_BYTES: u32 = 8 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 /// Connections the kernel holds until they are accepted.
 const BACKLOG: u32 = 1024;
-/// How long requests under way may take after shutdown began.
+/// How long clients' requests under way may take after shutdown began.
 pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Pause after `accept` failed, typically for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Why a node cannot listen.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address}: {source}: stop what uses the port, or choose another with {flag}")]
+#[error("cannot listen on {address}: {}", advice(source, flag))]
 pub struct ListenError {
     /// The address.
     pub address: String,
@@ -46,6 +46,16 @@ pub struct ListenError {
     pub flag: &'static str,
     /// Why.
     pub source: io::Error,
+}
+
+fn advice(error: &io::Error, flag: &str) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => format!("stop what uses the port, or choose another with {flag}"),
+        io::ErrorKind::AddrNotAvailable => {
+            format!("this machine has no such address; choose one that it has with {flag}")
+        }
+        _ => format!("choose another address with {flag}"),
+    }
 }
 
 /// Binds all addresses that `host:port` stands for.
@@ -90,9 +100,9 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Serves until `shutdown`, then lets requests under way finish for [`DRAIN_TIMEOUT`]. No connection is
-/// left when it returns.
-pub async fn serve<S>(listener: TcpListener, service: S, shutdown: CancellationToken)
+/// Serves until `shutdown`, then lets requests under way finish for `drain`. No connection is left when it
+/// returns.
+pub async fn serve<S>(listener: TcpListener, service: S, shutdown: CancellationToken, drain: Duration)
 where
     S: Service<Request<Incoming>, Response = Response, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
@@ -130,10 +140,7 @@ where
         connections.spawn(connection(&builder, &graceful, stream, service.clone()));
     }
     drop(listener);
-    if tokio::time::timeout(DRAIN_TIMEOUT, graceful.shutdown())
-        .await
-        .is_err()
-    {
+    if tokio::time::timeout(drain, graceful.shutdown()).await.is_err() && !drain.is_zero() {
         tracing::info!("some requests did not finish in time");
     }
     connections.shutdown().await;

@@ -394,16 +394,8 @@ async fn a_member_that_lost_its_data_is_not_let_in_under_its_old_id() {
     .await;
     nodes.pop().unwrap().stop().await;
     std::fs::remove_dir_all(&machines[2].dir).unwrap();
-    let mut running = Running::open(machines[2].config("n2", static_list(&machines)))
-        .await
-        .unwrap();
-    let Err(refused) = running.start(Env::real()).await else {
-        panic!("let in")
-    };
-    assert!(
-        refused.to_string().contains("has already been bootstrapped"),
-        "{refused:#}"
-    );
+    let refused = refusal(machines[2].config("n2", static_list(&machines))).await;
+    assert!(refused.contains("has already been bootstrapped"), "{refused}");
     for up in nodes {
         up.stop().await;
     }
@@ -468,4 +460,48 @@ async fn a_log_that_is_gone_is_not_replaced_by_an_empty_one() {
         format!("{refused:#}").contains("the log of this node is missing"),
         "{refused:#}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_data_directory_in_the_wrong_place_is_refused() {
+    let root = tempfile::tempdir().unwrap();
+    let machines: Vec<Machine> = (0..3)
+        .map(|i| Machine::new(root.path(), &format!("n{i}")))
+        .collect();
+    let mut nodes = static_cluster(&machines).await;
+    nodes[0].put("a", "1").await;
+
+    // Of a cluster of its own, made at the address of a member of this one.
+    nodes.pop().unwrap().stop().await;
+    let mut stranger = Machine::new(root.path(), "stranger");
+    (stranger.peer, stranger.client) = (machines[2].peer.clone(), machines[2].client.clone());
+    let alone: BTreeMap<_, _> = [("n2".to_owned(), vec![format!("http://{}", stranger.peer)])].into();
+    let list = Bootstrap::Static {
+        members: alone,
+        token: "other".to_owned(),
+        existing: false,
+    };
+    start(stranger.config("n2", list)).await.stop().await;
+    let refused = refusal(stranger.config("n2", static_list(&machines))).await;
+    assert!(
+        refused.contains("the data directory belongs to cluster"),
+        "{refused}"
+    );
+
+    // Of another member, which is known by name, or because it runs.
+    let refused = refusal(machines[2].config("n1", static_list(&machines))).await;
+    assert!(
+        refused.contains("belongs to member \"n2\", but --name says \"n1\""),
+        "{refused}"
+    );
+    for up in nodes {
+        up.stop().await;
+    }
+}
+
+async fn refusal(config: Config) -> String {
+    let refused = kv_node::node::run(config, Env::real(), std::future::pending())
+        .await
+        .unwrap_err();
+    format!("{refused:#}")
 }

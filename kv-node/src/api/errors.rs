@@ -28,6 +28,9 @@ pub enum ApiError {
     /// A compare of a transaction names a comparison or a target that does not exist.
     #[error("unknown compare")]
     UnknownCompare,
+    /// An alarm is to be set or cleared by hand.
+    #[error("alarms clear themselves")]
+    AlarmsClearThemselves,
     /// This node's store could not be read.
     #[error("store: {0}")]
     Store(String),
@@ -126,6 +129,12 @@ impl ApiError {
                 Http::BAD_REQUEST,
                 "unknown_compare",
                 "quorate: compare with an unknown result or target",
+            ),
+            ApiError::AlarmsClearThemselves => row(
+                Code::Unimplemented,
+                Http::NOT_IMPLEMENTED,
+                "alarms_clear_themselves",
+                "quorate: alarms are not set or cleared by hand: NOSPACE ends when there is room again",
             ),
             ApiError::Store(_) => row(
                 Code::Internal,
@@ -298,6 +307,7 @@ mod tests {
         let mut all = vec![
             ApiError::RequestTooLarge,
             ApiError::UnknownCompare,
+            ApiError::AlarmsClearThemselves,
             ApiError::Store("disk".into()),
             ApiError::Overtaken,
             ApiError::WrongAnswer,

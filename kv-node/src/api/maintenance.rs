@@ -1,4 +1,4 @@
-//! etcd's Maintenance service, as far as it is served: the node's status and the hash of its keys.
+//! etcd's Maintenance service, as far as it is served: the node's status and alarms, and the hash of its keys.
 
 use kv_proto::etcdserverpb::{self as pb, maintenance_server::Maintenance};
 use tonic::{Request, Response, Status};
@@ -36,6 +36,22 @@ impl MaintenanceService {
         }
     }
 
+    /// The alarms of this node. It raises and clears them by itself, so they can only be asked for.
+    fn alarm(&self, request: &pb::AlarmRequest) -> Result<pb::AlarmResponse, ApiError> {
+        if request.action() != pb::alarm_request::AlarmAction::Get {
+            return Err(ApiError::AlarmsClearThemselves);
+        }
+        let no_space = pb::AlarmMember {
+            member_id: self.0.node().identity().member_id,
+            alarm: pb::AlarmType::Nospace.into(),
+        };
+        let is_full = self.0.node().is_out_of_space();
+        Ok(pb::AlarmResponse {
+            header: Some(self.0.header(self.0.node().store().revision())),
+            alarms: is_full.then_some(no_space).into_iter().collect(),
+        })
+    }
+
     /// Reads every record up to the revision: not on a thread that serves requests.
     async fn hash_kv(&self, request: pb::HashKvRequest) -> Result<pb::HashKvResponse, ApiError> {
         let store = self.0.node().store().clone();
@@ -64,6 +80,11 @@ impl Maintenance for MaintenanceService {
     ) -> Result<Response<pb::StatusResponse>, Status> {
         let call = self.0.metrics().call(Method::Status);
         call.end(Ok(self.status()))
+    }
+
+    async fn alarm(&self, request: Request<pb::AlarmRequest>) -> Result<Response<pb::AlarmResponse>, Status> {
+        let call = self.0.metrics().call(Method::Alarm);
+        call.end(self.alarm(request.get_ref()))
     }
 
     async fn hash_kv(

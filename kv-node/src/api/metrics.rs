@@ -94,12 +94,13 @@ pub(super) enum Method {
     Compact,
     MemberList,
     Status,
+    Alarm,
     HashKv,
 }
 
 impl Method {
     /// Service and method, in the order of the variants.
-    const NAMES: [(&'static str, &'static str); 8] = [
+    const NAMES: [(&'static str, &'static str); 9] = [
         ("etcdserverpb.KV", "Range"),
         ("etcdserverpb.KV", "Put"),
         ("etcdserverpb.KV", "DeleteRange"),
@@ -107,6 +108,7 @@ impl Method {
         ("etcdserverpb.KV", "Compact"),
         ("etcdserverpb.Cluster", "MemberList"),
         ("etcdserverpb.Maintenance", "Status"),
+        ("etcdserverpb.Maintenance", "Alarm"),
         ("etcdserverpb.Maintenance", "HashKV"),
     ];
 }

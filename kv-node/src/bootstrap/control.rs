@@ -31,6 +31,8 @@ const MEMBERS_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct Hello {
     /// Its [`PROTOCOL`].
     pub protocol: u32,
+    /// Drawn anew by each process: tells a node from another one with the same data.
+    pub instance: u64,
     /// What it says of itself.
     pub seen: Seen,
     /// The members of its cluster, as last seen.
@@ -86,6 +88,7 @@ pub struct Local {
     dir: DataDir,
     identity: Identity,
     member: Member,
+    instance: u64,
 }
 
 impl Local {
@@ -95,6 +98,7 @@ impl Local {
             dir,
             identity,
             member,
+            instance: rand::random(),
         }
     }
 
@@ -128,9 +132,11 @@ impl Local {
         Ok(())
     }
 
-    fn hello(&self) -> Hello {
+    /// What it answers to "who are you".
+    pub fn hello(&self) -> Hello {
         Hello {
             protocol: PROTOCOL,
+            instance: self.instance,
             seen: self.seen(),
             members: self.identity.members.clone(),
         }

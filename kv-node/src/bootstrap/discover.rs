@@ -10,10 +10,10 @@ pub const DEFAULT_PEER_PORT: u16 = 2380;
 const ADDRESSES_MAX: usize = 256;
 
 /// Resolves names (`host`, `host:port`, or `http://host:port`) to the peer URLs of all their
-/// addresses: a name may stand for many nodes. Names that do not resolve are left out: their nodes
+/// addresses: a name may stand for many nodes. Names that do not resolve come second: their nodes
 /// may not have started yet.
-pub async fn resolve(names: &[String]) -> Vec<String> {
-    let mut urls = Vec::new();
+pub async fn resolve(names: &[String]) -> (Vec<String>, Vec<String>) {
+    let (mut urls, mut unknown) = (Vec::new(), Vec::new());
     for name in names {
         let host = name.strip_prefix("http://").unwrap_or(name).trim_end_matches('/');
         let with_port = if host
@@ -26,13 +26,16 @@ pub async fn resolve(names: &[String]) -> Vec<String> {
         };
         match tokio::net::lookup_host(&with_port).await {
             Ok(addresses) => urls.extend(addresses.map(|address: SocketAddr| format!("http://{address}"))),
-            Err(error) => tracing::debug!(name, %error, "name does not resolve yet"),
+            Err(error) => {
+                tracing::debug!(name, %error, "name does not resolve yet");
+                unknown.push(name.clone());
+            }
         }
     }
     urls.sort();
     urls.dedup();
     urls.truncate(ADDRESSES_MAX);
-    urls
+    (urls, unknown)
 }
 
 /// Who answered, by node id, with the URL at which it did.
@@ -40,10 +43,19 @@ pub type Answers = BTreeMap<u64, (String, Hello)>;
 
 /// Asks all addresses at once who is there; `own` is left out.
 pub async fn ask_all(client: &ControlClient, urls: &[String], own: u64) -> Answers {
+    let answers = ask_each(client, urls).await.into_iter();
+    let others = answers.filter(|(_, hello)| hello.seen.node_id != own);
+    others
+        .map(|(url, hello)| (hello.seen.node_id, (url, hello)))
+        .collect()
+}
+
+/// The answers of all addresses, this node's own among them.
+pub async fn ask_each(client: &ControlClient, urls: &[String]) -> Vec<(String, Hello)> {
     let asked = urls
         .iter()
         .map(|url| async move { (url.clone(), client.hello(url).await) });
-    let mut answers = Answers::new();
+    let mut answers = Vec::new();
     for (url, answer) in futures::future::join_all(asked).await {
         match answer {
             Ok(hello) if hello.protocol.abs_diff(PROTOCOL) > 1 => tracing::error!(
@@ -52,10 +64,7 @@ pub async fn ask_all(client: &ControlClient, urls: &[String], own: u64) -> Answe
                 ours = PROTOCOL,
                 "this peer's release is too far from ours: run neighbouring releases"
             ),
-            Ok(hello) if hello.seen.node_id != own => {
-                answers.insert(hello.seen.node_id, (url, hello));
-            }
-            Ok(_) => {}
+            Ok(hello) => answers.push((url, hello)),
             Err(error) => tracing::debug!(url, %error, "no answer"),
         }
     }

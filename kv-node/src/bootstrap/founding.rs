@@ -31,6 +31,32 @@ fn say(progress: &Progress, what: String) {
     });
 }
 
+/// Looks, at a restart, whether this data directory belongs where the flags put it: `urls` are the peers that
+/// the flags name. Peers that do not answer are no hindrance.
+///
+/// # Errors
+/// When one of them is of another cluster, or is this very member, running elsewhere.
+pub async fn check_company(
+    local: &Arc<Mutex<Local>>,
+    client: &ControlClient,
+    urls: &[String],
+) -> Result<(), BootstrapError> {
+    let own = local.lock().hello();
+    for (url, hello) in discover::ask_each(client, urls).await {
+        let (ours, theirs) = (own.seen.cluster_id, hello.seen.cluster_id);
+        if let (Some(ours), Some(theirs)) = (ours, theirs)
+            && ours != theirs
+        {
+            return Err(BootstrapError::OtherCluster { url, ours, theirs });
+        }
+        if hello.seen.node_id == own.seen.node_id && hello.instance != own.instance {
+            let name = hello.seen.member.name;
+            return Err(BootstrapError::RunsElsewhere { url, name });
+        }
+    }
+    Ok(())
+}
+
 /// The static way: founds the listed cluster once a majority of the list answers and none of them
 /// knows this node from an earlier life.
 ///
@@ -97,7 +123,8 @@ pub async fn found_or_join(
 ) -> Result<Start, BootstrapError> {
     loop {
         let own = local.lock().seen();
-        let answers = discover::ask_all(client, &discover::resolve(join).await, own.node_id).await;
+        let (urls, unknown) = discover::resolve(join).await;
+        let answers = discover::ask_all(client, &urls, own.node_id).await;
         let seen: BTreeMap<u64, Seen> = answers
             .iter()
             .map(|(id, (_, hello))| (*id, hello.seen.clone()))
@@ -129,7 +156,10 @@ pub async fn found_or_join(
                     return Ok(start);
                 }
             }
-            Step::Wait(what) => {
+            Step::Wait(mut what) => {
+                if !unknown.is_empty() {
+                    what += &format!("; no address is known for {} (--join)", unknown.join(", "));
+                }
                 say(progress, what);
                 tokio::time::sleep(ROUND_PAUSE).await;
             }

@@ -73,6 +73,38 @@ pub enum BootstrapError {
         /// URLs advertised.
         advertised: String,
     },
+    /// A peer that the flags name is of another cluster.
+    #[error(
+        "the data directory belongs to cluster {ours:x}, but the peer at {url} is of cluster {theirs:x}: give this node the directory that is its own (--data-dir), or an empty one"
+    )]
+    OtherCluster {
+        /// The peer.
+        url: String,
+        /// The cluster of the data directory.
+        ours: u64,
+        /// The cluster of the peer.
+        theirs: u64,
+    },
+    /// The data directory is another member's.
+    #[error(
+        "the data directory belongs to member {owner:?}, but --name says {name:?}: give this node the directory that is its own (--data-dir), or an empty one"
+    )]
+    OtherMember {
+        /// The name stored.
+        owner: String,
+        /// The name given.
+        name: String,
+    },
+    /// Another process has the same data.
+    #[error(
+        "member {name:?} runs already, at {url}, with a copy of this data directory: a member must not run twice"
+    )]
+    RunsElsewhere {
+        /// Where.
+        url: String,
+        /// The member.
+        name: String,
+    },
     /// This node has been a member before, and its data are gone.
     #[error(
         "member {name:?} ({node_id:x}) has already been bootstrapped: its data directory was lost, and with it what it promised to the others. Remove the member and start it with --join and an empty data directory, so that it gets a new id"

@@ -465,3 +465,23 @@ async fn what_is_not_served_is_unimplemented() {
     }
     server.stop().await;
 }
+
+#[tokio::test]
+async fn alarms_can_be_asked_for_and_clear_themselves() {
+    let server = Server::start().await;
+    let mut maintenance = server.maintenance();
+    let get = maintenance
+        .alarm(pb::AlarmRequest::default())
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(get.alarms, []);
+    let clear = pb::AlarmRequest {
+        action: pb::alarm_request::AlarmAction::Deactivate.into(),
+        ..pb::AlarmRequest::default()
+    };
+    assert_eq!(
+        maintenance.alarm(clear).await.unwrap_err().code(),
+        tonic::Code::Unimplemented
+    );
+}

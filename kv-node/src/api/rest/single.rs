@@ -1,8 +1,10 @@
 //! One key: read it, write it, delete it.
 
+use std::time::Duration;
+
 use axum::{
     Json,
-    body::{Body, HttpBody},
+    body::Body,
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
@@ -116,6 +118,10 @@ pub(super) async fn delete(api: &Api, key: Bytes, head: &Parts) -> Result<Respon
     }
 }
 
+/// Bounds of [`discard`].
+const DISCARD_BYTES_MAX: usize = 16 << 20;
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Proposes a write; answers with the revision and what the write itself answered.
 async fn write(
     api: &Api,
@@ -139,12 +145,13 @@ async fn write(
 /// The body, whole, within the limits of size and time.
 async fn whole(api: &Api, body: Body) -> Result<Bytes, Problem> {
     let limit = api.node().limits().max_request_bytes;
-    if body.size_hint().lower() > limit as u64 {
-        return Err(ApiError::RequestTooLarge.into());
-    }
-    match tokio::time::timeout_at(api.deadline(), Limited::new(body, limit).collect()).await {
+    let mut body = body;
+    match tokio::time::timeout_at(api.deadline(), Limited::new(&mut body, limit).collect()).await {
         Ok(Ok(whole)) => Ok(whole.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(ApiError::RequestTooLarge.into()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            discard(body).await;
+            Err(ApiError::RequestTooLarge.into())
+        }
         Ok(Err(_)) => Err(Problem::bad_request("bad_body", "the body broke off")),
         Err(_) => Err(Problem::new(
             StatusCode::REQUEST_TIMEOUT,
@@ -152,6 +159,14 @@ async fn whole(api: &Api, body: Body) -> Result<Bytes, Problem> {
             "the body did not arrive in time",
         )),
     }
+}
+
+/// Takes in what is left of a body that is too large, within bounds: a client that is still sending when the
+/// connection closes would see that, and not the answer.
+async fn discard(body: Body) {
+    let rest = Limited::new(body, DISCARD_BYTES_MAX).collect();
+    // However it ends, the answer follows.
+    let _ = tokio::time::timeout(DISCARD_TIMEOUT, rest).await;
 }
 
 fn written(
