@@ -1,17 +1,18 @@
-# Three nodes on fixed ports of this machine, for the benchmarks. Sourced, not run.
+# Three nodes on fixed ports of this machine, for the benchmarks. Sourced, not run. The ports are below those that
+# the kernel gives to outgoing connections, so that a node that is restarted finds its own free.
 # Needs $work, a directory; sets $pids, by number of the node.
 
 pids=()
-endpoints=127.0.0.1:41179,127.0.0.1:41279,127.0.0.1:41379
+endpoints=127.0.0.1:21079,127.0.0.1:22079,127.0.0.1:23079
 
 # start_node NAME NUMBER BINARY…: starts or restarts one node, with etcd's flags.
 start_node() {
   local name=$1 n=$2
   shift 2
   "$@" --name "n$n" --data-dir "$work/$name-$n" \
-    --listen-client-urls "http://127.0.0.1:41${n}79" --advertise-client-urls "http://127.0.0.1:41${n}79" \
-    --listen-peer-urls "http://127.0.0.1:41${n}80" --initial-advertise-peer-urls "http://127.0.0.1:41${n}80" \
-    --initial-cluster n1=http://127.0.0.1:41180,n2=http://127.0.0.1:41280,n3=http://127.0.0.1:41380 \
+    --listen-client-urls "http://127.0.0.1:2${n}079" --advertise-client-urls "http://127.0.0.1:2${n}079" \
+    --listen-peer-urls "http://127.0.0.1:2${n}080" --initial-advertise-peer-urls "http://127.0.0.1:2${n}080" \
+    --initial-cluster n1=http://127.0.0.1:21080,n2=http://127.0.0.1:22080,n3=http://127.0.0.1:23080 \
     --initial-cluster-token bench --initial-cluster-state new --log-level error >>"$work/$name-$n.log" 2>&1 &
   pids[n]=$!
 }

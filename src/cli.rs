@@ -10,6 +10,9 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{demo, health};
 
+/// What the help calls this program.
+const PROGRAM: &str = "quorate";
+
 /// Place in the list of commands from which the client's stand, after all of ours.
 const CLIENT_COMMANDS_FROM: usize = 100;
 
@@ -67,10 +70,7 @@ pub(crate) fn parse() -> Invocation {
     if is_own(arguments.get(1)) {
         return Invocation::Own(Box::new(parse_own(&arguments)));
     }
-    let client = kv_client::cli::Args::command()
-        .name("quorate")
-        .bin_name("quorate");
-    let parsed = client
+    let parsed = kv_client::cli::command(PROGRAM)
         .try_get_matches_from(&arguments)
         .and_then(|matches| <kv_client::cli::Args as clap::FromArgMatches>::from_arg_matches(&matches));
     match parsed {
@@ -109,8 +109,16 @@ fn parse_own(arguments: &[OsString]) -> OwnCommand {
 
 /// Our command with the client's commands in it, each with the client's global options as its own.
 pub(crate) fn whole() -> Command {
-    let client = kv_client::cli::Args::command();
-    let mut whole = Own::command();
+    let client = kv_client::cli::command(PROGRAM);
+    let names: Vec<&str> = client
+        .get_subcommands()
+        .map(Command::get_name)
+        .filter(|name| !matches!(*name, "help" | "completion"))
+        .collect();
+    let about_client = |text: &str| format!("The client's commands ({}):\n\n{text}", names.join(", "));
+    let mut whole = Own::command()
+        .after_help(about_client(kv_client::cli::after_help()))
+        .after_long_help(about_client(&kv_client::cli::after_long_help(PROGRAM)));
     for command in client.get_subcommands() {
         if whole.find_subcommand(command.get_name()).is_none() && command.get_name() != "help" {
             let globals = client
@@ -130,6 +138,17 @@ mod tests {
     #[test]
     fn the_whole_command_is_well_formed() {
         whole().debug_assert();
+    }
+
+    #[test]
+    fn the_help_has_the_exit_codes_of_the_clients_commands() {
+        let help = whole().render_long_help().to_string();
+        assert!(
+            help.contains("\n  7  ") && help.contains("  quorate put greeting hello"),
+            "{help}"
+        );
+        assert!(!help.contains("kv-client"), "{help}");
+        assert!(whole().render_help().to_string().contains("7 outcome unknown"));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! The rule: a write may be sent again only where the server's own words, or the fact that nothing was
 //! sent, exclude that it was executed. Whatever is not in the table counts as possibly executed.
 
+use http::StatusCode;
 use tonic::{Code, Status};
 
 use crate::connection::{DialError, SendError};
@@ -18,6 +19,8 @@ pub(crate) enum Kind {
     Busy,
     /// Refused for what it asks, not executed. It will be refused again.
     Rejected,
+    /// Who answered is no store, so nothing was executed. Another endpoint may be one.
+    Foreign,
     /// It may have been executed; no answer came, or the server says that it does not know.
     Lost,
     /// The server failed in a way that says nothing about execution.
@@ -28,7 +31,7 @@ impl Kind {
     /// Whether the request certainly changed nothing, so that a write may be sent again.
     pub(crate) fn is_certainly_not_executed(self) -> bool {
         match self {
-            Kind::Unreachable | Kind::NoLeader | Kind::Busy | Kind::Rejected => true,
+            Kind::Unreachable | Kind::NoLeader | Kind::Busy | Kind::Rejected | Kind::Foreign => true,
             Kind::Lost | Kind::Faulty => false,
         }
     }
@@ -58,6 +61,13 @@ impl From<Status> for Failure {
         let source = std::error::Error::source(&status);
         let kind = match source.map(|source| source.downcast_ref::<SendError>()) {
             Some(Some(SendError::NotSent(_))) => Kind::Unreachable,
+            Some(Some(SendError::NotGrpc(http))) => {
+                return Failure {
+                    kind: of_http(*http),
+                    code: Code::Unimplemented,
+                    message: status.message().to_owned(),
+                };
+            }
             // Any other local error comes after the request was sent: the response broke off.
             Some(_) => Kind::Lost,
             None => of_answer(status.code(), status.message()),
@@ -72,19 +82,40 @@ impl From<Status> for Failure {
 
 /// etcd's strings that exclude execution although their code alone does not, or that another endpoint may answer
 /// differently (api/v3/rpctypes/error.go). `etcdserver: leader changed` and `etcdserver: server stopped` are
-/// absent: they can come after the proposal.
-const NOT_EXECUTED: [(&str, Kind); 6] = [
+/// absent: they can come after the proposal. Below them the balancer's own words for what it passed on to nobody
+/// (`loadbalancer::answer`); for an outcome that it does not know it uses etcd's, which are not in this table.
+const NOT_EXECUTED: [(&str, Kind); 9] = [
     ("etcdserver: no leader", Kind::NoLeader),
     ("etcdserver: not leader", Kind::NoLeader),
     ("etcdserver: rpc not supported for learner", Kind::NoLeader),
     ("etcdserver: too many requests", Kind::Busy),
     ("etcdserver: unhealthy cluster", Kind::Rejected),
     ("etcdserver: not capable", Kind::Rejected),
+    (
+        "no storage node could take the request: it was not executed",
+        Kind::NoLeader,
+    ),
+    (
+        "no web app could take the request: nothing was changed",
+        Kind::Foreign,
+    ),
+    ("gRPC needs HTTP/2", Kind::Rejected),
 ];
 
 /// A server can execute a request and then find that its answer is too large: grpc-go says so with a code that
 /// otherwise means refusal.
 const ANSWER_TOO_LARGE: &str = "trying to send message larger than max";
+
+/// The verdict on an answer that is not gRPC, by its HTTP status. A proxy answers so for a server behind it that
+/// may have got the request, but not with a status that blames the request.
+fn of_http(status: StatusCode) -> Kind {
+    match status {
+        StatusCode::BAD_GATEWAY | StatusCode::SERVICE_UNAVAILABLE | StatusCode::GATEWAY_TIMEOUT => Kind::Lost,
+        StatusCode::REQUEST_TIMEOUT => Kind::Lost,
+        _ if status.is_client_error() => Kind::Foreign,
+        _ => Kind::Faulty,
+    }
+}
 
 /// The verdict on an error that the server itself sent.
 fn of_answer(code: Code, message: &str) -> Kind {
@@ -114,10 +145,11 @@ mod tests {
     use tonic::{Code, Status};
 
     use super::{Failure, Kind};
+    use crate::connection::SendError;
 
     #[test]
     fn what_a_server_answers() {
-        use Kind::{Busy, Faulty, Lost, NoLeader, Rejected};
+        use Kind::{Busy, Faulty, Foreign, Lost, NoLeader, Rejected};
         let lost = "etcdserver: request timed out, possibly due to";
         for (code, message, expected) in [
             (Code::Unavailable, "etcdserver: no leader", NoLeader),
@@ -168,6 +200,27 @@ mod tests {
             (Code::Unavailable, "etcdserver: no leader, or so it seems", Lost),
             (Code::Unavailable, "upstream connect error", Lost),
             (Code::DeadlineExceeded, "context deadline exceeded", Lost),
+            (
+                Code::Unavailable,
+                "no storage node could take the request: it was not executed",
+                NoLeader,
+            ),
+            (
+                Code::Unavailable,
+                "no web app could take the request: nothing was changed",
+                Foreign,
+            ),
+            (
+                Code::Unavailable,
+                "the web app did not answer in time: the request may have been executed",
+                Lost,
+            ),
+            (
+                Code::Unimplemented,
+                "the balancer passes on HTTP only: no protocol upgrade, no CONNECT",
+                Rejected,
+            ),
+            (Code::Internal, "gRPC needs HTTP/2", Rejected),
             (Code::Internal, "oops", Faulty),
             (Code::Unknown, "etcdserver: no", Faulty),
         ] {
@@ -179,6 +232,26 @@ mod tests {
                 !executed_maybe,
                 "{message:?}"
             );
+        }
+    }
+
+    #[test]
+    fn what_is_not_grpc() {
+        for (http, expected) in [
+            (404, Kind::Foreign),
+            (405, Kind::Foreign),
+            (415, Kind::Foreign),
+            (408, Kind::Lost),
+            (502, Kind::Lost),
+            (503, Kind::Lost),
+            (504, Kind::Lost),
+            (200, Kind::Faulty),
+            (500, Kind::Faulty),
+        ] {
+            let http = http::StatusCode::from_u16(http).unwrap();
+            let failure = Failure::from(Status::from_error(Box::new(SendError::NotGrpc(http))));
+            assert_eq!(failure.kind, expected, "{http}");
+            assert!(failure.message.contains("not a store"), "{}", failure.message);
         }
     }
 

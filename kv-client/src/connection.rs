@@ -11,7 +11,8 @@ use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{Request, Response, Uri};
+use http::header::CONTENT_TYPE;
+use http::{Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -137,6 +138,8 @@ pub(crate) enum SendError {
     NotSent(hyper::Error),
     /// It may have reached the server.
     Broken(hyper::Error),
+    /// Whoever answered does not speak gRPC.
+    NotGrpc(StatusCode),
 }
 
 impl fmt::Display for SendError {
@@ -144,6 +147,11 @@ impl fmt::Display for SendError {
         match self {
             SendError::NotSent(error) => write!(f, "not sent: {}", describe(error)),
             SendError::Broken(error) => write!(f, "connection lost: {}", describe(error)),
+            SendError::NotGrpc(status) => write!(
+                f,
+                "this is not a store's client port (HTTP status {})",
+                status.as_u16()
+            ),
         }
     }
 }
@@ -163,12 +171,28 @@ impl tower::Service<Request<Body>> for Channel {
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let sent = self.sender.try_send_request(request);
         Box::pin(async move {
-            sent.await.map_err(|error| match error.message() {
+            let response = sent.await.map_err(|error| match error.message() {
                 Some(_) => SendError::NotSent(error.into_error()),
                 None => SendError::Broken(error.into_error()),
-            })
+            })?;
+            if is_grpc(&response) {
+                Ok(response)
+            } else {
+                Err(SendError::NotGrpc(response.status()))
+            }
         })
     }
+}
+
+/// Whether a response is gRPC's. Without this look, tonic takes the first byte of a page for a flag of gRPC's.
+fn is_grpc<B>(response: &Response<B>) -> bool {
+    let content_type = response
+        .headers()
+        .get(CONTENT_TYPE)
+        .map_or(&[][..], |value| value.as_bytes());
+    // A proxy may answer with gRPC's status and another one of HTTP: then gRPC's counts.
+    response.headers().contains_key("grpc-status")
+        || (response.status() == StatusCode::OK && content_type.starts_with(b"application/grpc"))
 }
 
 /// An error with its causes: hyper's own text names only the outermost.

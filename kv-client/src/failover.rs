@@ -157,7 +157,7 @@ where
             Kind::Lost => Error::Timeout {
                 message: failure.message,
             },
-            Kind::Busy | Kind::Rejected | Kind::Faulty => rejected(failure),
+            Kind::Busy | Kind::Rejected | Kind::Foreign | Kind::Faulty => rejected(failure),
         })
 }
 
@@ -214,7 +214,7 @@ fn unanswered(connection: &Connection, after: Duration) -> Failure {
 
 fn note(pool: &Pool, index: usize, failure: &Failure) {
     match failure.kind {
-        Kind::Unreachable | Kind::NoLeader | Kind::Lost => pool.failed(index),
+        Kind::Unreachable | Kind::NoLeader | Kind::Foreign | Kind::Lost => pool.failed(index),
         Kind::Busy | Kind::Rejected | Kind::Faulty => {}
     }
 }
@@ -268,7 +268,8 @@ impl Record {
         self.failures.iter().any(|(_, failure)| failure.kind == kind)
     }
 
-    /// Whether more rounds cannot help: nothing listens anywhere, or servers fail without saying why.
+    /// Whether more rounds cannot help: nothing listens anywhere, or servers fail without saying why, or are no
+    /// stores.
     fn is_hopeless(&self) -> bool {
         let nothing_listens = self
             .failures
@@ -277,9 +278,9 @@ impl Record {
         let only_faults = self
             .failures
             .iter()
-            .all(|(_, failure)| matches!(failure.kind, Kind::Faulty | Kind::Unreachable));
+            .all(|(_, failure)| matches!(failure.kind, Kind::Faulty | Kind::Foreign | Kind::Unreachable));
         (nothing_listens && self.started.elapsed() >= self.limits.dial)
-            || (only_faults && self.is_any(Kind::Faulty))
+            || (only_faults && (self.is_any(Kind::Faulty) || self.is_any(Kind::Foreign)))
     }
 
     /// Whether another round after this pause has too little time for an answer.
@@ -308,6 +309,8 @@ impl Record {
         }
         let what = if self.is_any(Kind::NoLeader) {
             "no quorum"
+        } else if let Some((_, failure)) = found(Kind::Foreign) {
+            return rejected(failure.clone());
         } else {
             "no endpoint reachable"
         };

@@ -92,6 +92,7 @@ pub struct Backend {
     /// Whether there is a failure or ejection that a success should clear.
     troubled: AtomicBool,
     member_id: AtomicU64,
+    cluster_id: AtomicU64,
     epoch: Instant,
 }
 
@@ -114,6 +115,7 @@ impl Backend {
             usable_at_ms: AtomicU64::new(NEVER),
             troubled: AtomicBool::new(false),
             member_id: AtomicU64::new(0),
+            cluster_id: AtomicU64::new(0),
             epoch: now,
         })
     }
@@ -128,10 +130,10 @@ impl Backend {
         }
     }
 
-    /// Whether it is no longer listed.
+    /// Whether it gets nothing even if no other backend is up: no longer listed, or of another cluster.
     #[must_use]
-    pub fn is_draining(&self) -> bool {
-        self.state().0 == State::Draining
+    pub fn is_barred(&self) -> bool {
+        matches!(self.state().0, State::Draining | State::WrongCluster)
     }
 
     /// Its state, and since when.
@@ -168,6 +170,23 @@ impl Backend {
     /// Notes the member id that it reports; true if that is news.
     pub fn set_member_id(&self, id: u64) -> bool {
         self.member_id.swap(id, Relaxed) != id
+    }
+
+    /// The cluster id that it reported, once it has.
+    #[must_use]
+    pub fn cluster_id(&self) -> Option<u64> {
+        Some(self.cluster_id.load(Relaxed)).filter(|id| *id != 0)
+    }
+
+    /// Notes the cluster id that it reports; true if that is news.
+    pub fn set_cluster_id(&self, id: u64) -> bool {
+        self.cluster_id.swap(id, Relaxed) != id
+    }
+
+    /// Marks that it belongs to another cluster than the one served, or to the right one again; true if
+    /// that changed its state.
+    pub fn set_foreign(&self, foreign: bool) -> bool {
+        self.judge(|health, now| health.set_foreign(foreign, now))
     }
 
     /// The last active check.
@@ -226,7 +245,7 @@ impl Backend {
                 // Rounded up, so that it is never used before the state says so.
                 u64::try_from(ms).map_or(NEVER, |ms| ms.saturating_add(1))
             }),
-            State::Unchecked | State::Down | State::Draining => NEVER,
+            State::Unchecked | State::Down | State::Draining | State::WrongCluster => NEVER,
         };
         self.usable_at_ms.store(usable_at, Relaxed);
         changed

@@ -120,7 +120,10 @@ impl GrpcBody {
 
     fn broken(&mut self, error: &h2::Error) -> Option<Frame<Bytes>> {
         self.step = Step::Done;
-        self.lease.backend().failed(Fault::Request, error);
+        // A reset by this side follows an upload that the client broke off.
+        if !error.is_reset() || error.is_remote() {
+            self.lease.backend().failed(Fault::Request, error);
+        }
         Some(Frame::trailers(answer::broken_stream_trailers()))
     }
 }

@@ -3,7 +3,7 @@
 //!
 //! `GET /readyz`; a server that knows no such path (etcd itself) is asked for `/health` from then on.
 //! A node that is up is also asked for its member id, by which one node found under two addresses is
-//! recognised.
+//! recognised, and for its cluster id, by which one of another cluster is.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,6 +19,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
 use crate::backend::{Backend, Kind, LastCheck};
+use crate::cluster::Cluster;
 use crate::health::State;
 
 /// How much of an answer is read.
@@ -39,7 +40,15 @@ pub struct CheckTiming {
 }
 
 /// Checks a backend for ever; `changed` is notified when its state or member id changes.
-pub async fn watch(backend: Arc<Backend>, timing: CheckTiming, changed: Arc<Notify>) {
+///
+/// Before a good check counts, the node says who it is, and `cluster` judges it by that.
+pub async fn watch(
+    backend: Arc<Backend>,
+    is_seed: bool,
+    cluster: Arc<Cluster>,
+    timing: CheckTiming,
+    changed: Arc<Notify>,
+) {
     let mut path = "/readyz";
     let mut until_identify = 0u32;
     let mut ticks = tokio::time::interval(timing.interval);
@@ -47,24 +56,27 @@ pub async fn watch(backend: Arc<Backend>, timing: CheckTiming, changed: Arc<Noti
     loop {
         ticks.tick().await;
         let check = run(backend.addr, &mut path, timing.timeout).await;
-        let good = check.good;
         if check.latency >= timing.timeout {
             backend.http2.probe();
+        }
+        if backend.kind == Kind::Node && check.good {
+            // Another node may have come up at the address of one that was down.
+            if backend.state().0 == State::Down {
+                until_identify = 0;
+            }
+            if until_identify > 0 {
+                until_identify -= 1;
+            } else if let Some(id) = identify(backend.addr, timing.timeout).await {
+                until_identify = IDENTIFY_EVERY;
+                let judged = cluster.reported(&backend, id.cluster, is_seed);
+                if backend.set_member_id(id.member) || judged {
+                    changed.notify_one();
+                }
+            }
         }
         if backend.checked(check) {
             until_identify = 0;
             changed.notify_one();
-        }
-        if !good || backend.kind != Kind::Node || backend.state().0 == State::Down {
-            continue;
-        }
-        if until_identify > 0 {
-            until_identify -= 1;
-        } else if let Some(id) = identify(backend.addr, timing.timeout).await {
-            until_identify = IDENTIFY_EVERY;
-            if backend.set_member_id(id) {
-                changed.notify_one();
-            }
         }
     }
 }
@@ -148,8 +160,17 @@ fn first_line(body: &[u8]) -> String {
         .collect()
 }
 
-/// The member id that a node reports of itself; none if it does not.
-pub async fn identify(addr: SocketAddr, timeout: Duration) -> Option<u64> {
+/// Who a node says it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Identity {
+    /// Its member id.
+    pub member: u64,
+    /// The id of its cluster; 0 if it does not say.
+    pub cluster: u64,
+}
+
+/// Who a node says it is; none if it does not.
+pub async fn identify(addr: SocketAddr, timeout: Duration) -> Option<Identity> {
     let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{addr}")).ok()?;
     let channel = endpoint
         .connect_timeout(timeout)
@@ -164,8 +185,11 @@ pub async fn identify(addr: SocketAddr, timeout: Duration) -> Option<u64> {
     status
         .into_inner()
         .header
-        .map(|header| header.member_id)
-        .filter(|id| *id != 0)
+        .map(|header| Identity {
+            member: header.member_id,
+            cluster: header.cluster_id,
+        })
+        .filter(|id| id.member != 0)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@
 //! A node is known by the member id that it reports. Found under several addresses it gets one place in
 //! the round; an address that only the member list gives gets none before the node there has answered
 //! with the id that the list says. So an advertised address that leads nowhere, or to somebody else,
-//! does no harm.
+//! does no harm. Only nodes of one cluster are given requests: [`crate::cluster`].
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
@@ -21,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backend::{Backend, Kind};
 use crate::check::{self, CheckTiming};
+use crate::cluster::Cluster;
 use crate::health::{State, Thresholds};
 use crate::members::{Member, MemberSource, is_reachable};
 use crate::pool::{BACKENDS_MAX, Pool};
@@ -90,6 +91,7 @@ pub struct Discovery {
     members: Vec<Member>,
     source: Option<MemberSource>,
     entries: BTreeMap<SocketAddr, Entry>,
+    cluster: Arc<Cluster>,
 }
 
 impl Discovery {
@@ -106,6 +108,7 @@ impl Discovery {
             members: Vec::new(),
             source: None,
             entries: BTreeMap::new(),
+            cluster: Arc::default(),
         }
     }
 
@@ -123,7 +126,20 @@ impl Discovery {
                 },
                 () = changed.notified() => {}
             }
+            self.settle();
             self.publish();
+        }
+    }
+
+    /// Keeps to one cluster.
+    fn settle(&mut self) {
+        let backends = self
+            .entries
+            .values()
+            .map(|entry| (&*entry.backend, is_seed(entry)));
+        if self.cluster.settle(backends) {
+            self.members.clear();
+            self.source = None;
         }
     }
 
@@ -175,7 +191,11 @@ impl Discovery {
         });
         let Some(mut source) = source else { return };
         match source.members().await {
-            Ok(members) => {
+            // The node there is no longer the one that was judged; its next identification tells.
+            Ok((cluster, _)) if cluster != 0 && self.cluster.id().is_some_and(|id| id != cluster) => {
+                tracing::debug!(from = %source.addr, "member list of another cluster");
+            }
+            Ok((_, members)) => {
                 if members != self.members {
                     tracing::info!(from = %source.addr, members = members.len(), "member list changed");
                     self.members = members;
@@ -190,7 +210,10 @@ impl Discovery {
     async fn add_members(&mut self, wanted: &mut BTreeMap<SocketAddr, Origin>) {
         let seeds: Vec<SocketAddr> = wanted.keys().copied().collect();
         let on_loopback = seeds.iter().any(|addr| addr.ip().is_loopback());
-        let by_seed = |addr: &SocketAddr| self.entries.get(addr).and_then(|e| e.backend.member_id());
+        let by_seed = |addr: &SocketAddr| {
+            let backend = &self.entries.get(addr)?.backend;
+            backend.member_id().filter(|_| !backend.is_barred())
+        };
         let known: BTreeSet<u64> = seeds.iter().filter_map(by_seed).collect();
         for member in self.members.clone() {
             if known.contains(&member.id) {
@@ -248,7 +271,13 @@ impl Discovery {
     fn add(&mut self, addr: SocketAddr, origin: Origin) {
         tracing::info!(backend = %addr, kind = self.pool.kind.as_str(), by = %origin, "found");
         let backend = Backend::new(addr, self.pool.kind, self.config.thresholds, &self.config.limits);
-        let watch = check::watch(Arc::clone(&backend), self.config.check, Arc::clone(&self.changed));
+        let watch = check::watch(
+            Arc::clone(&backend),
+            origin == Origin::Seed,
+            Arc::clone(&self.cluster),
+            self.config.check,
+            Arc::clone(&self.changed),
+        );
         let check = tokio::spawn(watch).abort_handle();
         self.entries.insert(
             addr,
@@ -276,7 +305,8 @@ impl Discovery {
             {
                 continue;
             }
-            let twin = id.and_then(|id| chosen.iter_mut().find(|e| e.backend.member_id() == Some(id)));
+            let identity = |entry: &Entry| (entry.backend.member_id(), entry.backend.cluster_id());
+            let twin = id.and_then(|_| chosen.iter_mut().find(|e| identity(e) == identity(entry)));
             match twin {
                 Some(twin) if is_better(entry, twin) => *twin = entry,
                 Some(_) => {}
@@ -287,6 +317,11 @@ impl Discovery {
         backends.append(&mut draining);
         self.pool.publish(backends);
     }
+}
+
+/// Whether a seed leads to it now.
+fn is_seed(entry: &Entry) -> bool {
+    entry.origin == Origin::Seed && entry.unlisted_since.is_none()
 }
 
 /// Of two addresses of one node: the one that works, then the one that a seed gives.

@@ -55,6 +55,9 @@ pub enum State {
     Ejected,
     /// No longer listed anywhere: finishes what it has, gets nothing new.
     Draining,
+    /// A node of another cluster than the one served here: gets nothing.
+    #[serde(rename = "wrong cluster")]
+    WrongCluster,
 }
 
 impl State {
@@ -67,6 +70,7 @@ impl State {
             State::Down => "down",
             State::Ejected => "ejected",
             State::Draining => "draining",
+            State::WrongCluster => "wrong cluster",
         }
     }
 }
@@ -86,6 +90,7 @@ pub struct Health {
     thresholds: Thresholds,
     checked: Option<bool>,
     draining: bool,
+    foreign: bool,
     /// Check results in a row that contradict `checked`.
     contrary: u32,
     /// Failed requests in a row.
@@ -105,6 +110,7 @@ impl Health {
             thresholds,
             checked: None,
             draining: false,
+            foreign: false,
             contrary: 0,
             failures: 0,
             ejections: 0,
@@ -199,10 +205,20 @@ impl Health {
         self.show(now)
     }
 
+    /// Marks that it belongs to another cluster, or to the right one again.
+    pub fn set_foreign(&mut self, foreign: bool, now: Instant) -> bool {
+        if self.foreign == foreign {
+            return false;
+        }
+        self.foreign = foreign;
+        self.show(now)
+    }
+
     fn show(&mut self, now: Instant) -> bool {
         let ejected = self.ejected_until.is_some_and(|until| until > now);
         let state = match self.checked {
             _ if self.draining => State::Draining,
+            _ if self.foreign => State::WrongCluster,
             Some(false) => State::Down,
             _ if ejected => State::Ejected,
             Some(true) => State::Up,
@@ -308,6 +324,18 @@ mod tests {
         assert_eq!(health.state(t).0, State::Down);
         health.checked(true, t);
         assert!(health.checked(true, t));
+        assert_eq!(health.state(t).0, State::Up);
+    }
+
+    #[test]
+    fn a_node_of_another_cluster_is_that_whatever_its_checks_say() {
+        let t = Instant::now();
+        let mut health = Health::new(Thresholds::default(), t);
+        assert!(health.set_foreign(true, t));
+        assert!(!health.checked(true, t));
+        assert_eq!(health.state(t).0, State::WrongCluster);
+        assert!(!health.set_foreign(true, t));
+        assert!(health.set_foreign(false, t));
         assert_eq!(health.state(t).0, State::Up);
     }
 

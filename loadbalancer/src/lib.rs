@@ -18,6 +18,7 @@ pub mod balancer;
 pub mod body;
 pub mod check;
 pub mod cli;
+pub mod cluster;
 pub mod discovery;
 pub mod headers;
 pub mod health;

@@ -44,23 +44,21 @@ impl MemberSource {
         })
     }
 
-    /// The members as this node knows them; it need not have a leader for that.
+    /// The id of the cluster (0: not said) and its members as this node knows them; it need not have a
+    /// leader for that.
     ///
     /// # Errors
     /// The node's status.
-    pub async fn members(&mut self) -> Result<Vec<Member>, Box<tonic::Status>> {
+    pub async fn members(&mut self) -> Result<(u64, Vec<Member>), Box<tonic::Status>> {
         let request = MemberListRequest { linearizable: false };
         let response = self.client.member_list(request).await?.into_inner();
         let member = |member: kv_proto::etcdserverpb::Member| Member {
             id: member.id,
             urls: usable_urls(&member.client_ur_ls),
         };
-        Ok(response
-            .members
-            .into_iter()
-            .take(MEMBERS_MAX)
-            .map(member)
-            .collect())
+        let cluster = response.header.map_or(0, |header| header.cluster_id);
+        let members = response.members.into_iter().take(MEMBERS_MAX).map(member);
+        Ok((cluster, members.collect()))
     }
 }
 

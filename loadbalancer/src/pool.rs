@@ -3,7 +3,7 @@
 //! The list is replaced as a whole by discovery ([`Pool::publish`]) and read without a lock. A request
 //! takes one look at it ([`Pool::turn`]) and then asks for backends one after the other; no backend is
 //! given twice to one request. Among those that may be used the turn goes round by request, evenly also
-//! while some are out. If none may be used, all are tried as if nothing were known (panic mode):
+//! while some are out. If none may be used, all are tried as if nothing were known:
 //! trying costs an error that would be given anyway.
 
 use std::sync::Arc;
@@ -39,8 +39,8 @@ pub struct Totals {
     pub rejected: AtomicU64,
     /// Attempts on a further backend.
     pub retries: AtomicU64,
-    /// Requests sent while no backend was known to be usable.
-    pub panics: AtomicU64,
+    /// Requests sent although no backend was up.
+    pub all_down_picks: AtomicU64,
     /// Time from the request to the head of its response.
     pub duration: Histogram,
 }
@@ -123,9 +123,9 @@ impl Turn<'_> {
             let mut choice = self.mask(|backend| backend.is_usable());
             // Usable ones that are full must not send the crowd to those that are out.
             if choice == 0 && !full {
-                choice = self.mask(|backend| !backend.is_draining());
+                choice = self.mask(|backend| !backend.is_barred());
                 if choice != 0 {
-                    self.pool.totals.panics.fetch_add(1, Relaxed);
+                    self.pool.totals.all_down_picks.fetch_add(1, Relaxed);
                 }
             }
             let Some(index) = nth_set_bit(choice, self.number) else {
@@ -219,7 +219,7 @@ mod tests {
         assert_eq!([first.min(second), first.max(second)], [1000, 1002]);
         assert_eq!(port(&turn.next_backend().unwrap()), 1001);
         assert_eq!(turn.next_backend().err(), Some(NoBackend::Exhausted));
-        assert_eq!(pool.totals.panics.load(Relaxed), 1);
+        assert_eq!(pool.totals.all_down_picks.load(Relaxed), 1);
     }
 
     #[test]

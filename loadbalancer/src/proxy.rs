@@ -19,7 +19,7 @@ use crate::body::{GrpcBody, HttpBody, ProxyBody};
 use crate::headers;
 use crate::health::Fault;
 use crate::pool::{NoBackend, Pool};
-use crate::replay::{Replay, ReplayBody};
+use crate::replay::{Progress, Replay, ReplayBody};
 use crate::upstream::Failure;
 
 /// Backends that one request tries at most.
@@ -106,7 +106,8 @@ impl Proxy {
                 self.pool.totals.retries.fetch_add(1, Relaxed);
             }
             let backend = Arc::clone(lease.backend());
-            let result = if style == Style::Grpc && backend.kind == Kind::Node {
+            let streams = style == Style::Grpc && backend.kind == Kind::Node;
+            let result = if streams {
                 send_grpc(parts, body, lease).await
             } else {
                 send_http(parts, body, lease, client).await
@@ -117,7 +118,13 @@ impl Proxy {
                     return Ok(response);
                 }
                 Err(failure) => {
-                    note(&backend, &failure);
+                    let upload_broke_off = match replay.progress() {
+                        Progress::Aborted => true,
+                        // The upload of a gRPC stream stays open as long as the stream: says nothing.
+                        Progress::Coming => !streams,
+                        Progress::Complete => false,
+                    };
+                    note(&backend, &failure, upload_broke_off);
                     if !failure.is_certain() {
                         let timeout = matches!(failure, Failure::Timeout(_));
                         trouble = if timeout {
@@ -125,7 +132,7 @@ impl Proxy {
                         } else {
                             Trouble::Broken
                         };
-                        if !is_read_only(parts) {
+                        if !is_read_only(parts) || replay.progress() == Progress::Aborted {
                             break;
                         }
                     }
@@ -146,10 +153,16 @@ fn is_read_only(parts: &Parts) -> bool {
     }
 }
 
-fn note(backend: &Backend, failure: &Failure) {
+/// Tells the backend's health of a failed attempt.
+///
+/// An upload that broke off says nothing about it: a client can bring that about with a body that the
+/// backend refuses, or by going away, or by being slow. The active checks judge then.
+fn note(backend: &Backend, failure: &Failure, upload_broke_off: bool) {
     tracing::debug!(backend = %backend.addr, %failure, "attempt failed");
     match failure {
         Failure::Connect(_) => backend.failed(Fault::Connect, failure),
+        Failure::Upload(_) => {}
+        Failure::Broken(_) | Failure::Timeout(_) if upload_broke_off => {}
         Failure::Broken(_) | Failure::Timeout(_) => backend.failed(Fault::Request, failure),
         // A backend that is shutting down in good order did nothing wrong.
         Failure::NotExecuted(_) => {}

@@ -34,8 +34,20 @@ struct Shared<B> {
     kept: Vec<Kept>,
     kept_bytes: usize,
     replayable: bool,
+    progress: Progress,
     /// Which attempt may read; an earlier one whose task has not ended yet gets nothing.
     attempt: u32,
+}
+
+/// How far the client's body has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// There is more to come.
+    Coming,
+    /// It has been read to its end.
+    Complete,
+    /// The client broke it off.
+    Aborted,
 }
 
 /// The client's body, from which each attempt takes a [`ReplayBody`].
@@ -58,6 +70,7 @@ impl<B: Body<Data = Bytes> + Unpin> Replay<B> {
             kept: Vec::new(),
             kept_bytes: 0,
             replayable: true,
+            progress: Progress::Coming,
             attempt: 0,
         };
         Replay(Arc::new(Mutex::new(shared)))
@@ -76,6 +89,16 @@ impl<B: Body<Data = Bytes> + Unpin> Replay<B> {
             attempt: shared.attempt,
             next: 0,
         })
+    }
+
+    /// How far the body has come.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        let shared = self.0.lock();
+        if shared.progress == Progress::Coming && shared.source.is_end_stream() {
+            return Progress::Complete;
+        }
+        shared.progress
     }
 
     /// Says that there will be no further attempt. What is kept goes once the running one has read it.
@@ -141,8 +164,14 @@ where
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
-            Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(error.into()))),
-            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Ready(Some(Err(error))) => {
+                shared.progress = Progress::Aborted;
+                Poll::Ready(Some(Err(error.into())))
+            }
+            Poll::Ready(None) => {
+                shared.progress = Progress::Complete;
+                Poll::Ready(None)
+            }
             Poll::Pending => Poll::Pending,
         }
     }

@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 
 use child::{Event, Stop, Supervisor, What};
 use data::{DataDir, Shape};
-use plan::{BASE_PORT_MAX, ChildSpec, NODES_MAX, Ports, Role};
+use plan::{BASE_PORT_MAX, BASE_PORT_MIN, ChildSpec, NODES_MAX, Ports, Role};
 
 /// Longest that everything may take to become ready.
 const READY_WITHIN: Duration = Duration::from_secs(60);
@@ -37,8 +37,8 @@ const EVENTS_MAX: usize = 64;
 /// Arguments of `quorate demo`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Number of storage nodes
-    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=i64::from(NODES_MAX)))]
+    // The help names the limits, which are constants.
+    #[arg(long, default_value_t = 3, help = format!("Number of storage nodes, 1 to {NODES_MAX}"), value_parser = clap::value_parser!(u16).range(1..=i64::from(NODES_MAX)))]
     nodes: u16,
     /// Where the nodes keep their data, for the next start too
     #[arg(long, value_name = "DIR", default_value = "./quorate-data")]
@@ -46,10 +46,15 @@ pub(crate) struct Args {
     /// Keep the data in a temporary directory that is removed at the end
     #[arg(long, conflicts_with = "data_dir")]
     ephemeral: bool,
-    /// Move all ports: balancer on PORT (key-value), PORT+1 (web), PORT+2 (stats), web apps on PORT+3 and PORT+4,
-    /// node I on PORT+10*I (clients) and the next (peers)
-    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1024..=i64::from(BASE_PORT_MAX)))]
+    #[arg(long, help = base_port_help(), value_name = "PORT", value_parser = clap::value_parser!(u16).range(i64::from(BASE_PORT_MIN)..=i64::from(BASE_PORT_MAX)))]
     base_port: Option<u16>,
+}
+
+fn base_port_help() -> String {
+    format!(
+        "Move all ports, PORT from {BASE_PORT_MIN} to {BASE_PORT_MAX}: balancer on PORT (key-value), PORT+1 (web), \
+         PORT+2 (stats), web apps on PORT+3 and PORT+4, node I on PORT+10*I (clients) and the next (peers)"
+    )
 }
 
 /// Runs the demo until `shutdown` completes; a second request while it stops kills what is left.

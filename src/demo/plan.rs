@@ -10,6 +10,9 @@ pub(crate) const NODES_MAX: u16 = 6;
 /// Ports which `--base-port` needs above its own value: five of balancer and web apps, and ten per node.
 const BASE_PORT_SPAN: u16 = 10 * NODES_MAX + 2;
 
+/// The lowest `--base-port`: those below are the system's.
+pub(crate) const BASE_PORT_MIN: u16 = 1024;
+
 /// The highest `--base-port` that leaves room for everything above it.
 pub(crate) const BASE_PORT_MAX: u16 = u16::MAX - BASE_PORT_SPAN;
 
@@ -224,7 +227,7 @@ mod tests {
     #[test]
     fn no_two_children_share_a_port() {
         for nodes in 1..=NODES_MAX {
-            for base in [None, Some(1024), Some(BASE_PORT_MAX)] {
+            for base in [None, Some(BASE_PORT_MIN), Some(BASE_PORT_MAX)] {
                 let ports = all(&Ports::new(nodes, base));
                 let distinct: BTreeSet<u16> = ports.iter().copied().collect();
                 assert_eq!(

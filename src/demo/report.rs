@@ -91,9 +91,19 @@ pub(crate) async fn ready(ports: &Ports, pids: &[Option<u32>], data: &DataDir, a
     println!("  {program} put{endpoint} greeting hello");
     println!("  {program} get{endpoint} greeting");
     if let Some(pid) = leader.and_then(|index| pids.get(index).copied().flatten()) {
-        println!("  kill -9 {pid}    # the leader: another takes over, nothing is lost, and it comes back");
+        println!("  kill -9 {pid}    # {}", after_a_kill(ports.nodes.len()));
     }
     println!("\nCtrl-C stops everything.");
+}
+
+/// What happens when the leader of so many nodes is killed.
+fn after_a_kill(nodes: usize) -> &'static str {
+    match nodes {
+        1 => "the only node: it comes back with everything",
+        // Neither of two is a majority: nobody leads until the other is back.
+        2 => "the leader: both are needed, so nothing is served until it comes back with everything",
+        _ => "the leader: another takes over, nothing is lost, and it comes back",
+    }
 }
 
 /// Index of the node that leads, if one says so.
@@ -160,6 +170,18 @@ fn seconds(time: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn another_node_takes_over_only_where_the_rest_is_a_majority() {
+        for nodes in 1..=6_usize {
+            let rest_is_majority = nodes - 1 > nodes / 2;
+            assert_eq!(
+                after_a_kill(nodes).contains("takes over"),
+                rest_is_majority,
+                "{nodes}"
+            );
+        }
+    }
 
     #[test]
     fn only_the_end_of_a_long_log_is_shown() {

@@ -10,6 +10,10 @@ use std::time::Duration;
 pub const BODY_BYTES_MAX: usize = 16 * 1024;
 /// The longest a body may take to arrive.
 pub(crate) const BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// The most bytes that are read and thrown away of a body that is too large.
+const DISCARD_BYTES_MAX: usize = 4 << 20;
+/// The longest that this may take.
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Why a body was not taken in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -39,13 +43,33 @@ pub(crate) async fn read(request: Request<Body>, expected: &'static str) -> Resu
     if !has_type(request.headers(), expected) {
         return Err(BodyError::WrongType { expected });
     }
-    let collect = Limited::new(request.into_body(), BODY_BYTES_MAX).collect();
-    match tokio::time::timeout(BODY_TIMEOUT, collect).await {
-        Err(_) => Err(BodyError::TooSlow),
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(BodyError::TooLarge),
-        Ok(Err(_)) => Err(BodyError::Broken),
+    let mut body = request.into_body();
+    let collect = Limited::new(&mut body, BODY_BYTES_MAX).collect();
+    let refusal = match tokio::time::timeout(BODY_TIMEOUT, collect).await {
+        Err(_) => BodyError::TooSlow,
+        Ok(Ok(body)) => return Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => BodyError::TooLarge,
+        Ok(Err(_)) => BodyError::Broken,
+    };
+    if refusal == BodyError::TooLarge {
+        discard(body).await;
     }
+    Err(refusal)
+}
+
+/// Reads the rest of a body that is too large, within [`DISCARD_BYTES_MAX`] and [`DISCARD_TIMEOUT`]. A connection closed
+/// on unread data is reset, and many clients then lose the answer that was sent on it.
+async fn discard(mut body: Body) {
+    let read = async {
+        let mut left = DISCARD_BYTES_MAX;
+        while let Some(Ok(frame)) = body.frame().await {
+            let len = frame.data_ref().map_or(0, Bytes::len);
+            let Some(rest) = left.checked_sub(len) else { return };
+            left = rest;
+        }
+    };
+    // Out of time is as good as out of bytes: the answer goes out all the same.
+    let _ = tokio::time::timeout(DISCARD_TIMEOUT, read).await;
 }
 
 fn has_type(headers: &HeaderMap, expected: &str) -> bool {

@@ -8,6 +8,7 @@ use common::{Web, header, read, read_json};
 use reqwest::Method;
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 async fn start() -> (Store, Web) {
     let store = Store::start().await;
@@ -191,6 +192,45 @@ async fn bad_requests_are_told_what_is_wrong() {
         (422, "a name has at most 64 characters, this one has 65")
     );
     assert!(store.values("").is_empty(), "nothing of it was stored");
+}
+
+/// Writes everything before it reads, as simple clients do: a connection reset meanwhile would lose the answer.
+#[tokio::test]
+async fn a_client_that_sends_all_of_a_large_body_sees_the_refusal() {
+    const LEN: usize = 3 << 20;
+    let (_store, web) = start().await;
+    let mut stream = tokio::net::TcpStream::connect(web.address).await.unwrap();
+    let head = format!(
+        "POST /api/names HTTP/1.1\r\nhost: app.test\r\ncontent-type: application/json\r\ncontent-length: {LEN}\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    for _ in 0..LEN / 1024 {
+        stream.write_all(&[b' '; 1024]).await.unwrap();
+    }
+    let mut status = [0; 12];
+    stream.read_exact(&mut status).await.unwrap();
+    assert_eq!(&status, b"HTTP/1.1 413");
+}
+
+/// The rest of a body is not waited for without end.
+#[tokio::test]
+async fn a_large_body_that_never_ends_is_refused_all_the_same() {
+    let (_store, web) = start().await;
+    let mut stream = tokio::net::TcpStream::connect(web.address).await.unwrap();
+    let head = "POST /api/names HTTP/1.1\r\nhost: app.test\r\ncontent-type: application/json\r\n\
+                content-length: 1000000\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream
+        .write_all(&[b' '; webapp::BODY_BYTES_MAX + 1])
+        .await
+        .unwrap();
+    let mut status = [0; 12];
+    let read = stream.read_exact(&mut status);
+    tokio::time::timeout(std::time::Duration::from_secs(8), read)
+        .await
+        .expect("within the bound")
+        .unwrap();
+    assert_eq!(&status, b"HTTP/1.1 413");
 }
 
 #[tokio::test]

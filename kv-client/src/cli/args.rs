@@ -5,14 +5,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use clap::{Parser, Subcommand, ValueEnum};
 
-use super::exit::{AFTER_HELP, AFTER_LONG_HELP};
-use super::values::{bytes_parser, parse_duration, parse_lease};
+use super::values::{bytes_parser, parse_duration, parse_lease, parse_not_negative, parse_revision};
 use crate::Config;
 use crate::bench::BenchCommand;
 
 /// Command-line client of Quorate, and of any etcd v3 server.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "kv-client", version, after_help = AFTER_HELP, after_long_help = AFTER_LONG_HELP)]
+#[command(name = "kv-client", version)]
 pub struct Args {
     /// Flags of every command.
     #[command(flatten)]
@@ -67,7 +66,7 @@ pub enum WriteOut {
     Simple,
     /// A table with headings
     Table,
-    /// One line of JSON; see --help for its form
+    /// One line of JSON; the end of --help says in which form
     Json,
 }
 
@@ -156,10 +155,10 @@ pub struct RangeArgs {
     #[arg(long)]
     pub from_key: bool,
     /// At most so many keys; 0 for all
-    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(i64).range(0..))]
+    #[arg(long, default_value_t = 0, value_parser = parse_not_negative, allow_negative_numbers = true)]
     pub limit: i64,
     /// As of this revision; 0 for now
-    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(i64).range(0..))]
+    #[arg(long, default_value_t = 0, value_parser = parse_not_negative, allow_negative_numbers = true)]
     pub rev: i64,
     /// Order of the keys
     #[arg(long, ignore_case = true)]
@@ -275,7 +274,7 @@ pub struct TxnArgs {
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct CompactArgs {
     /// The oldest revision that can still be read afterwards
-    #[arg(value_name = "REV", value_parser = clap::value_parser!(i64).range(1..))]
+    #[arg(value_name = "REV", value_parser = parse_revision, allow_negative_numbers = true)]
     pub revision: i64,
     /// Wait until the space is free
     #[arg(long)]

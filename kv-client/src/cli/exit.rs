@@ -35,39 +35,6 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// The end of `-h`.
-pub const AFTER_HELP: &str = "\
-Exit codes: 0 done, 1 refused or other, 2 usage, 3 not found,
-4 compare failed, 5 no quorum, 6 timeout, 7 outcome unknown.
-More about them and the output with --help.";
-
-/// The end of `--help`: exit codes and output.
-pub const AFTER_LONG_HELP: &str = r#"Exit codes:
-  0  done
-  1  the server refused the request, or anything else
-  2  the command line or the text of a transaction is wrong; nothing was sent
-  3  get: the key does not exist
-  4  txn: a compare did not hold, the failure requests were run
-  5  no endpoint reachable or no leader; nothing was executed
-  6  a read got no answer in time; nothing was changed
-  7  a write got no answer: it may or may not have been executed.
-     Read before you write again
-
-Output:
-  simple  Keys and values as text. What is not text is printed as base64 after
-          "base64:", that is what is not UTF-8 or has control characters
-          (newlines and tabs are allowed in values, not in keys).
-  json    One line. "key" and "value" are the text itself; bytes that are not
-          UTF-8 stand in "key_base64" and "value_base64" instead. (etcdctl
-          has base64 throughout.) IDs of clusters, members and leases are
-          hexadecimal strings, revisions and counts are numbers.
-
-Examples:
-  kv-client put greeting hello
-  kv-client get greeting --print-value-only
-  kv-client get app/ --prefix --keys-only -w json
-  kv-client status --endpoints 127.0.0.1:12379,127.0.0.1:22379"#;
-
 /// A command that failed: the exit code and what is said on standard error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Failure {
@@ -126,7 +93,7 @@ impl From<Error> for Failure {
 
 /// What to do about a refusal, by etcd's words.
 fn rejection_hint(code: Code, message: &str) -> &'static str {
-    const HINTS: [(&str, &str); 9] = [
+    const HINTS: [(&str, &str); 11] = [
         ("key is not provided", "give a key that is not empty"),
         (
             "request is too large",
@@ -154,8 +121,16 @@ fn rejection_hint(code: Code, message: &str) -> &'static str {
             "give the ID of a lease that has not run out, in hexadecimal",
         ),
         (
+            "not a store's client port",
+            "give the port for key-value clients of a node or balancer, 2379 by default",
+        ),
+        (
+            "no web app could take",
+            "this is a balancer's port for browsers; give its port for key-value clients, 2379 by default",
+        ),
+        (
             "space exceeded",
-            "delete keys and compact, or give the nodes a larger --quota-backend-bytes",
+            "the disk of a node, or its quota, is full: `status` shows NOSPACE at that node; free disk space there, or delete keys and compact",
         ),
     ];
     if let Some((_, hint)) = HINTS.iter().find(|(words, _)| message.contains(words)) {
@@ -178,8 +153,18 @@ fn rejection_hint(code: Code, message: &str) -> &'static str {
 mod tests {
     use tonic::Code;
 
-    use super::{AFTER_LONG_HELP, Exit, Failure};
+    use super::{Exit, Failure};
     use crate::Error;
+    use crate::cli::help::EXIT_CODES;
+
+    #[test]
+    fn a_full_disk_is_not_taken_for_a_small_quota() {
+        let failure = Failure::from(Error::Rejected {
+            code: Code::ResourceExhausted,
+            message: "etcdserver: mvcc: database space exceeded".to_owned(),
+        });
+        assert!(failure.hint.contains("free disk space"), "{}", failure.hint);
+    }
 
     #[test]
     fn every_error_has_its_code_and_two_lines() {
@@ -209,7 +194,7 @@ mod tests {
                 assert!(!line.is_empty() && !line.contains('\n'), "{line:?}");
             }
             assert!(
-                AFTER_LONG_HELP.contains(&format!("\n  {}  ", exit as u8)),
+                EXIT_CODES.contains(&format!("\n  {}  ", exit as u8)),
                 "{exit:?} is not in --help"
             );
         }

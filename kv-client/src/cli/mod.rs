@@ -1,12 +1,13 @@
 //! The command line: `get put del txn compact status member completion bench`.
 //!
-//! [`Args`] and [`run()`] are public so that the `quorate` binary mounts the same commands. Flags and environment
+//! [`Args`], its parser [`command`] and [`run()`] are public so that the `quorate` binary mounts the same commands. Flags and environment
 //! variables have etcdctl's names; output is meant for people by default, and exit codes tell scripts what
 //! happened ([`Exit`]).
 
 mod args;
 mod commands;
 mod exit;
+mod help;
 mod json;
 mod output;
 mod ranges;
@@ -19,8 +20,9 @@ pub use args::{
     Args, Command, CompactArgs, Consistency, DelArgs, GetArgs, GlobalArgs, MemberCommand, Order, PutArgs,
     RangeArgs, SortBy, TxnArgs, WriteOut,
 };
+pub use exit::Exit;
 pub(crate) use exit::Failure;
-pub use exit::{AFTER_HELP, AFTER_LONG_HELP, Exit};
+pub use help::{after_help, after_long_help, command};
 pub(crate) use output::{print, table};
 pub(crate) use ranges::prefix_end;
 pub use run::{print_completion, run};

@@ -2,12 +2,10 @@
 
 use std::process::ExitCode;
 
-use clap::CommandFactory;
-
 use super::args::{Args, Command, MemberCommand};
 use super::commands::Session;
 use super::exit::Exit;
-use super::output;
+use super::{help, output};
 use crate::bench;
 
 /// Runs a command: its answer to standard output, what went wrong to standard error.
@@ -36,7 +34,7 @@ pub fn print_completion(shell: clap_complete::Shell, mut command: clap::Command)
 async fn dispatch(args: &Args) -> super::commands::Outcome {
     match &args.command {
         Command::Completion { shell } => {
-            print_completion(*shell, Args::command());
+            print_completion(*shell, help::command(help::OWN_NAME));
             return Ok(Exit::Ok);
         }
         Command::Bench(command) => return bench::run(&args.global, command).await,

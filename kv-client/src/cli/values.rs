@@ -55,6 +55,23 @@ fn positive(duration: Duration) -> Result<Duration, String> {
     Ok(duration)
 }
 
+/// Reads a number that cannot be negative, such as a limit or a revision to read at.
+pub(crate) fn parse_not_negative(text: &str) -> Result<i64, String> {
+    match text.parse::<i64>() {
+        Ok(number) if number < 0 => Err("must not be negative".to_owned()),
+        Ok(number) => Ok(number),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// Reads a revision that exists in some store: the first is 1.
+pub(crate) fn parse_revision(text: &str) -> Result<i64, String> {
+    match parse_not_negative(text)? {
+        0 => Err("must be at least 1".to_owned()),
+        revision => Ok(revision),
+    }
+}
+
 /// Reads a lease as etcdctl prints it: hexadecimal, without `0x` or with it.
 pub(crate) fn parse_lease(text: &str) -> Result<i64, String> {
     let digits = text.strip_prefix("0x").unwrap_or(text);
@@ -68,7 +85,7 @@ pub(crate) fn parse_lease(text: &str) -> Result<i64, String> {
 mod tests {
     use std::time::Duration;
 
-    use super::{parse_duration, parse_lease};
+    use super::{parse_duration, parse_lease, parse_not_negative, parse_revision};
 
     #[test]
     fn durations() {
@@ -95,6 +112,20 @@ mod tests {
         ] {
             assert!(parse_duration(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn numbers() {
+        assert_eq!(parse_not_negative("0"), Ok(0));
+        assert_eq!(parse_revision("1"), Ok(1));
+        assert_eq!(parse_revision("9223372036854775807"), Ok(i64::MAX));
+        for parse in [parse_not_negative, parse_revision] {
+            assert_eq!(parse("-1"), Err("must not be negative".to_owned()));
+            for text in ["", "x", "1.5", "9223372036854775808"] {
+                assert!(parse(text).is_err(), "{text}");
+            }
+        }
+        assert_eq!(parse_revision("0"), Err("must be at least 1".to_owned()));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 use tonic::Code;
 
-use crate::support::{Scripted, Step, refusing};
+use crate::support::{Scripted, Step, refusing, web_server};
 
 /// Runs the command against an endpoint with short limits; `input` is its standard input.
 async fn run(endpoint: &str, args: &[&str], input: &str) -> Output {
@@ -95,6 +95,9 @@ async fn usage() {
         &["put", "k", "v", "--lease", "xyz"],
         &["put", "k", "v", "--ignore-value"],
         &["compact", "0"],
+        &["compact", "-1"],
+        &["get", "k", "--rev", "-1"],
+        &["get", "k", "--limit=-1"],
         &["bench", "put", "--key-size", "3"],
     ] {
         assert_eq!(exit_code(&endpoint, args, "").await, 2, "{args:?}");
@@ -125,6 +128,11 @@ async fn no_quorum_timeout_and_unknown_outcome() {
         exit_code(&no_leader.endpoint(), &["put", "k", "v", short], "").await,
         5
     );
+    const NO_NODE: &str = "no storage node could take the request: it was not executed";
+    let balancer = Scripted::start([Step::Fail(Code::Unavailable, NO_NODE); 100]).await;
+    for args in [&["get", "k", short][..], &["put", "k", "v", short]] {
+        assert_eq!(exit_code(&balancer.endpoint(), args, "").await, 5, "{args:?}");
+    }
     let silent = Scripted::start([Step::Hang; 3]).await;
     assert_eq!(exit_code(&silent.endpoint(), &["get", "k", short], "").await, 6);
     assert_eq!(
@@ -135,6 +143,44 @@ async fn no_quorum_timeout_and_unknown_outcome() {
         exit_code(&silent.endpoint(), &["txn", short], "\nput k v\n").await,
         7
     );
+}
+
+#[tokio::test]
+async fn a_negative_number_is_named() {
+    for args in [
+        &["get", "k", "--rev", "-1"][..],
+        &["get", "k", "--limit", "-1"],
+        &["compact", "-1"],
+    ] {
+        let output = run("127.0.0.1:1", args, "").await;
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(stderr.contains("must not be negative"), "{args:?}: {stderr}");
+    }
+}
+
+#[tokio::test]
+async fn a_port_that_is_no_stores_is_named() {
+    for (http, put_code) in [(404, 1), (200, 7)] {
+        let address = web_server(http).await;
+        for (args, code) in [
+            (&["get", "k"][..], 1),
+            (&["put", "k", "v"], put_code),
+            (&["status"], 1),
+        ] {
+            let output = run(&address, args, "").await;
+            assert_eq!(output.status.code(), Some(code), "{args:?} {http}");
+            let said = [output.stdout, output.stderr].concat();
+            let said = String::from_utf8(said).unwrap();
+            let expected = format!("not a store's client port (HTTP status {http})");
+            let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+            assert!(words(&said).contains(&expected), "{args:?}: {said}");
+        }
+    }
+    // Where another endpoint is a store, it is asked.
+    let (store, page) = (Scripted::start([]).await, web_server(404).await);
+    let both = format!("{page},{}", store.endpoint());
+    assert_eq!(exit_code(&both, &["put", "k", "v"], "").await, 0);
+    assert_eq!(store.calls(), 1);
 }
 
 #[tokio::test]

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use kv_client::{Client, Config};
 use kv_proto::etcdserverpb::kv_server::{Kv, KvServer};
 use kv_proto::etcdserverpb::{
@@ -164,6 +165,28 @@ impl Kv for Service {
     async fn compact(&self, _: Request<CompactionRequest>) -> Result<Response<CompactionResponse>, Status> {
         self.step().await
     }
+}
+
+/// The address of a server that answers every request with a page.
+pub(crate) async fn web_server(status: u16) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let answer = move |_| async move {
+        http::Response::builder()
+            .status(status)
+            .header("content-type", "text/html")
+            .body("<!doctype html>".to_owned())
+    };
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            tokio::spawn(
+                hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                    .serve_connection(TokioIo::new(stream), hyper::service::service_fn(answer)),
+            );
+        }
+    });
+    address
 }
 
 /// An address that refuses connections as long as the socket lives: bound, and not listening.

@@ -340,7 +340,7 @@ impl Connection {
 impl NetStreamAppend<TypeConfig> for Connection {
     fn stream_append<'s, S>(
         &'s mut self,
-        input: S,
+        mut input: S,
         _option: RPCOption,
     ) -> BoxFuture<
         's,
@@ -356,14 +356,20 @@ impl NetStreamAppend<TypeConfig> for Connection {
             if self.heartbeats.is_some() {
                 return self.heartbeat(input).await;
             }
+            // openraft's pause after failures is in its stream: whoever connects before it asks for the first
+            // request tries a dead peer again without end.
+            let Some(first) = input.next().await else {
+                return Ok(Box::pin(futures::stream::empty()) as BoxStream<'s, _>);
+            };
             let mut client = self.client()?;
             // A request that cannot be encoded ends the stream; openraft sees no answer and retries.
-            let frames = input
+            let frames = futures::stream::once(std::future::ready(first))
+                .chain(input)
                 .map(|request| codec::encode(&request))
                 .scan((), |(), frame| {
                     let frame =
                         frame.inspect_err(|error| tracing::error!(%error, "cannot encode AppendEntries"));
-                    futures::future::ready(frame.ok().map(|payload| Frame { payload }))
+                    std::future::ready(frame.ok().map(|payload| Frame { payload }))
                 });
             let answers = open_append(&mut client, frames).await?;
             Ok(Box::pin(answers.map(decode_answer)) as BoxStream<'s, _>)
@@ -476,6 +482,31 @@ mod tests {
         for _ in 0..3 {
             let status = client.read_index(ReadIndexRequest {}).await.unwrap_err();
             assert!(never_sent(&status), "{status:?}");
+        }
+    }
+
+    /// openraft's request stream is silent for as long as a dead peer is to be left alone.
+    #[tokio::test]
+    async fn nothing_is_connected_before_there_is_something_to_say() {
+        let port = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        let mut network = Network::new(1, Arc::new(|endpoint| endpoint.connect_lazy()));
+        let member = Member {
+            peer_urls: vec![format!("http://127.0.0.1:{port}")],
+            ..Member::default()
+        };
+        let mut connection = network.new_client(2, &member).await;
+        let silent = futures::stream::pending::<AppendEntriesRequest<TypeConfig>>();
+        let appending = connection.stream_append(silent, RPCOption::new(Duration::from_secs(1)));
+        // A call to the same address fails, and so would the stream if it had tried.
+        let mut client = network.connect(2, &member).unwrap();
+        tokio::select! {
+            biased;
+            _ = appending => panic!("it has tried"),
+            refused = async { for _ in 0..3 { client.read_index(ReadIndexRequest {}).await.unwrap_err(); } } => refused,
         }
     }
 

@@ -4,6 +4,7 @@ use std::fmt::{self, Write as _};
 
 use super::{BackendSnapshot, PoolSnapshot, Snapshot};
 use crate::backend::Kind;
+use crate::health::State;
 use crate::history;
 
 /// Seconds from one refresh to the next.
@@ -102,6 +103,9 @@ fn backend(out: &mut String, kind: Kind, backend: &BackendSnapshot) {
     if let Some(id) = &backend.member_id {
         let _ = write!(out, "<small>{id}</small>");
     }
+    if let (State::WrongCluster, Some(id)) = (backend.state, &backend.cluster_id) {
+        let _ = write!(out, "<small>cluster {id}</small>");
+    }
     let _ = write!(
         out,
         "</td><td>{}</td><td><span class=\"state {state}\">{state}</span></td><td>{}</td><td class=\"n\">{}</td><td>",
@@ -189,7 +193,6 @@ fn latency(us: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::health::State;
     use crate::stats::CheckSnapshot;
 
     #[test]
@@ -215,6 +218,7 @@ mod tests {
         let shown = BackendSnapshot {
             address: "10.0.0.1:2379".into(),
             member_id: Some("8e9e05c52164694d".into()),
+            cluster_id: None,
             state: State::Down,
             since_ms: 61_000,
             requests: 1000,

@@ -91,8 +91,8 @@ pub struct PoolSnapshot {
     pub broken: u64,
     /// Turned away at the bound.
     pub rejected: u64,
-    /// Sent although no backend was known to be usable.
-    pub panics: u64,
+    /// Requests sent although no backend was up.
+    pub all_down_picks: u64,
     /// Backends that may be used.
     pub usable: usize,
     /// The backends.
@@ -108,6 +108,8 @@ pub struct BackendSnapshot {
     pub address: String,
     /// Its member id in hexadecimal, as etcd's tools print it.
     pub member_id: Option<String>,
+    /// Its cluster's id in hexadecimal.
+    pub cluster_id: Option<String>,
     /// Its state.
     pub state: State,
     /// How long it has been in it.
@@ -246,7 +248,7 @@ fn pool_snapshot(pool: &StatsPool) -> PoolSnapshot {
         undelivered: totals.undelivered.load(Relaxed),
         broken: totals.broken.load(Relaxed),
         rejected: totals.rejected.load(Relaxed),
-        panics: totals.panics.load(Relaxed),
+        all_down_picks: totals.all_down_picks.load(Relaxed),
         usable: pool.pool.usable(),
         backends: pool.pool.backends().iter().map(|b| backend_snapshot(b)).collect(),
         duration: totals.duration.cumulative(),
@@ -259,6 +261,7 @@ fn backend_snapshot(backend: &Backend) -> BackendSnapshot {
     BackendSnapshot {
         address: backend.addr.to_string(),
         member_id: backend.member_id().map(|id| format!("{id:x}")),
+        cluster_id: backend.cluster_id().map(|id| format!("{id:x}")),
         state,
         since_ms: ms(since.elapsed()),
         requests: counters.requests.load(Relaxed),

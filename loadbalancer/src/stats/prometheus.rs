@@ -47,20 +47,26 @@ const POOL: [(&str, &str, &str, PoolValue); 9] = [
         |p| p.rejected,
     ),
     (
-        "panic_requests_total",
+        "all_down_picks_total",
         "counter",
-        "Requests sent while no backend was usable.",
-        |p| p.panics,
+        "Requests sent although no backend was up.",
+        |p| p.all_down_picks,
     ),
     ("usable_backends", "gauge", "Backends that may be used.", |p| {
         p.usable as u64
     }),
 ];
 
-const BACKEND: [(&str, &str, &str, BackendValue); 9] = [
+const BACKEND: [(&str, &str, &str, BackendValue); 10] = [
     ("backend_up", "gauge", "1 if requests go to the backend.", |b| {
         u64::from(b.state == State::Up)
     }),
+    (
+        "backend_wrong_cluster",
+        "gauge",
+        "1 if the backend belongs to another cluster than the one served.",
+        |b| u64::from(b.state == State::WrongCluster),
+    ),
     (
         "backend_in_flight",
         "gauge",

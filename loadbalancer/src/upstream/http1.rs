@@ -2,16 +2,18 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use http::{Request, Response};
+use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 
 use super::connect::{ConnectError, connect};
+use super::patient::PatientStream;
 use super::{Failure, Limits};
 use crate::replay::ReplayBody;
 
@@ -27,14 +29,20 @@ pub struct Http1Pool {
     connect_timeout: Duration,
     response_timeout: Duration,
     idle_max: usize,
-    idle: Mutex<Vec<(SendRequest<ReplayBody>, Instant)>>,
+    idle: Mutex<Vec<(Sender, Instant)>>,
     open: Arc<AtomicUsize>,
+}
+
+#[derive(Debug)]
+struct Sender {
+    send: SendRequest<ReplayBody>,
+    write_failed: Arc<AtomicBool>,
 }
 
 /// A connection taken out of the pool for one request.
 #[derive(Debug)]
 pub struct Http1Connection {
-    send: SendRequest<ReplayBody>,
+    sender: Sender,
     pool: Arc<Http1Pool>,
 }
 
@@ -63,13 +71,15 @@ impl Http1Pool {
     /// # Errors
     /// [`ConnectError`].
     pub async fn connection(self: &Arc<Self>) -> Result<Http1Connection, ConnectError> {
-        if let Some(send) = self.take_idle() {
+        if let Some(sender) = self.take_idle() {
             return Ok(Http1Connection {
-                send,
+                sender,
                 pool: Arc::clone(self),
             });
         }
         let stream = connect(self.addr, self.connect_timeout).await?;
+        let write_failed = Arc::new(AtomicBool::new(false));
+        let stream = PatientStream::new(stream, Arc::clone(&write_failed));
         let (send, connection) = http1::Builder::new()
             .max_buf_size(HEAD_BYTES_MAX)
             .handshake(TokioIo::new(stream))
@@ -84,16 +94,16 @@ impl Http1Pool {
             open.fetch_sub(1, Relaxed);
         });
         Ok(Http1Connection {
-            send,
+            sender: Sender { send, write_failed },
             pool: Arc::clone(self),
         })
     }
 
-    fn take_idle(&self) -> Option<SendRequest<ReplayBody>> {
+    fn take_idle(&self) -> Option<Sender> {
         let mut idle = self.idle.lock();
-        idle.retain(|(send, since)| !send.is_closed() && since.elapsed() < IDLE_MAX);
+        idle.retain(|(sender, since)| !sender.send.is_closed() && since.elapsed() < IDLE_MAX);
         // The one given back last may still be finishing its response.
-        let at = idle.iter().rposition(|(send, _)| send.is_ready())?;
+        let at = idle.iter().rposition(|(sender, _)| sender.send.is_ready())?;
         Some(idle.swap_remove(at).0)
     }
 }
@@ -105,13 +115,16 @@ impl Http1Connection {
     /// [`Failure`], by whether the backend can have executed the request.
     pub async fn send(&mut self, request: Request<ReplayBody>) -> Result<Response<Incoming>, Failure> {
         let limit = self.pool.response_timeout;
-        match tokio::time::timeout(limit, self.send.try_send_request(request)).await {
+        let has_body = !request.body().is_end_stream();
+        match tokio::time::timeout(limit, self.sender.send.try_send_request(request)).await {
             Ok(Ok(response)) => Ok(response),
             Ok(Err(mut failed)) => {
                 let unsent = failed.take_message().is_some();
                 let text = failed.into_error().to_string();
                 Err(if unsent {
                     Failure::NotExecuted(text)
+                } else if has_body && self.sender.write_failed.load(Relaxed) {
+                    Failure::Upload(text)
                 } else {
                     Failure::Broken(text)
                 })
@@ -123,8 +136,8 @@ impl Http1Connection {
     /// Gives the connection back once the response has been read to its end.
     pub fn give_back(self) {
         let mut idle = self.pool.idle.lock();
-        if idle.len() < self.pool.idle_max && !self.send.is_closed() {
-            idle.push((self.send, Instant::now()));
+        if idle.len() < self.pool.idle_max && !self.sender.send.is_closed() {
+            idle.push((self.sender, Instant::now()));
         }
     }
 }

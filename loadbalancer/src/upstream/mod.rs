@@ -7,6 +7,7 @@
 mod connect;
 mod http1;
 mod http2;
+mod patient;
 
 use std::time::Duration;
 
@@ -54,6 +55,9 @@ pub enum Failure {
     /// The connection broke after the request, or a part of it, was sent.
     #[error("connection lost: {0}")]
     Broken(String),
+    /// The backend closed the connection while the request's body was being sent, and gave no answer.
+    #[error("upload broken off: {0}")]
+    Upload(String),
     /// No answer within [`Limits::response_timeout`].
     #[error("no answer within {0:?}")]
     Timeout(Duration),

@@ -15,10 +15,16 @@ type Members = Arc<Mutex<Vec<(u64, Vec<String>)>>>;
 
 /// A node of a cluster: says its id, and the members that the test has set.
 async fn member(id: u64, members: &Members) -> TestBackend {
+    member_of(0, id, members).await
+}
+
+/// The same, of the cluster with this id.
+async fn member_of(cluster_id: u64, id: u64, members: &Members) -> TestBackend {
     let members = Arc::clone(members);
     TestBackend::start(move |request: http::Request<hyper::body::Incoming>| {
         let header = Some(ResponseHeader {
             member_id: id,
+            cluster_id,
             ..Default::default()
         });
         let message = match request.uri().path() {
@@ -192,6 +198,56 @@ async fn one_node_under_two_addresses_counts_once_and_bad_urls_do_no_harm() {
         all.contains(&two.addr.to_string()) && !all.contains(&stranger.addr.to_string()),
         "{all:?}"
     );
+}
+
+#[tokio::test]
+async fn only_one_cluster_is_served() {
+    let (ours, theirs) = (Members::default(), Members::default());
+    let (a, b) = (member_of(0xa, 1, &ours).await, member_of(0xa, 2, &ours).await);
+    // The stranger even has the member id of one of ours, and knows a node that no seed gives.
+    let (stranger, beside) = (member_of(0xb, 1, &theirs).await, member_of(0xb, 9, &theirs).await);
+    *theirs.lock().unwrap() = vec![(1, vec![url(stranger.addr)]), (9, vec![url(beside.addr)])];
+    let rig = Rig::start(config()).await;
+    rig.names.set("nodes", [a.addr]);
+    rig.until_usable(Kind::Node, 1).await;
+    rig.names.set("nodes", [a.addr, stranger.addr, b.addr]);
+    rig.until(Kind::Node, "two up, one wrong", |pool| {
+        let wrong = pool.backends.iter().filter(|b| b.state == State::WrongCluster);
+        pool.usable == 2 && wrong.count() == 1
+    })
+    .await;
+    let client = rig.http2().await;
+    for _ in 0..20 {
+        assert_eq!(client.call("/etcdserverpb.KV/Put", "x").await.status, "0");
+    }
+    assert_eq!((stranger.count(), beside.count()), (0, 0));
+    let shown = rig.backend(Kind::Node, stranger.addr).unwrap();
+    assert_eq!(shown.cluster_id.as_deref(), Some("b"));
+    for (path, part) in [
+        ("/", "wrong cluster</span>".to_owned()),
+        ("/stats.json", "\"state\": \"wrong cluster\"".to_owned()),
+        (
+            "/metrics",
+            format!(
+                "quorate_lb_backend_wrong_cluster{{pool=\"node\",backend=\"{}\"}} 1",
+                stranger.addr
+            ),
+        ),
+    ] {
+        let text = http1(rig.balancer.stats_addr(), get(path)).await.1;
+        assert!(text.contains(&part), "{path}: {text}");
+    }
+
+    // With no other backend up it still gets nothing, and once nobody of ours is known it is ours.
+    a.kill();
+    b.kill();
+    rig.until(Kind::Node, "ours are down", |pool| pool.usable == 0)
+        .await;
+    assert_eq!(client.call("/etcdserverpb.KV/Put", "x").await.status, "14");
+    assert_eq!(stranger.count(), 0);
+    rig.names.set("nodes", [stranger.addr]);
+    rig.until_usable(Kind::Node, 2).await;
+    assert_eq!(client.call("/etcdserverpb.KV/Put", "x").await.status, "0");
 }
 
 /// etcd has /health and no /readyz.

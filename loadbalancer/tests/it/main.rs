@@ -9,3 +9,4 @@ mod limits;
 mod observe;
 mod retry;
 mod support;
+mod upload;

@@ -255,7 +255,10 @@ async fn nobody_there_is_said_to_be_not_executed() {
     })
     .await;
     check(text).await;
-    assert!(rig.pool(Kind::Node).panics > 0, "they are tried all the same");
+    assert!(
+        rig.pool(Kind::Node).all_down_picks > 0,
+        "they are tried all the same"
+    );
 }
 
 #[tokio::test]
