@@ -39,7 +39,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            cache_bytes: 24 << 20,
+            cache_bytes: 48 << 20,
             cluster_id: None,
             sled: SledOptions::default(),
         }
