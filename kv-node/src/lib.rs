@@ -3,7 +3,7 @@
 //! The way of a write: [`api`] decodes and checks a request, [`raft::propose`] puts it into the log or
 //! forwards it to the leader, [`raft::log_store`] makes it durable while [`raft::network`] sends it to
 //! the followers, [`raft::state_machine`] applies it, and its outcome goes back to the client.
-//! [`node::Node`] puts these together; [`bootstrap`] gets a node into its cluster.
+//! [`running`] puts these together into a [`node::Node`]; [`bootstrap`] gets a node into its cluster.
 
 pub mod api;
 pub mod blocking;
@@ -14,10 +14,12 @@ pub mod identity;
 pub mod membership;
 pub mod node;
 pub mod raft;
+pub mod running;
 pub mod server;
 pub mod space;
 pub mod storage;
 pub mod switch;
+mod upkeep;
 
 /// How many threads a node's runtime should have: half of the cores. The log, the store and the disk
 /// have threads of their own, and each further one makes a request wake more of them. Measured with three
@@ -33,5 +35,5 @@ pub fn worker_threads() -> usize {
 /// When the node cannot start, or must stop because its log or store failed.
 pub async fn run(args: cli::Args, shutdown: impl Future<Output = ()> + Send) -> anyhow::Result<()> {
     let config = args.config()?;
-    node::run(config, node::Env::real(), shutdown).await
+    running::run(config, node::Env::real(), shutdown).await
 }

@@ -16,7 +16,8 @@ use bytes::Bytes;
 use kv_core::{Command, Put, Range};
 use kv_node::{
     bootstrap::Bootstrap,
-    node::{Config, Env, Limits, Node, Running},
+    node::{Config, Env, Limits, Node},
+    running::Running,
 };
 use tokio::time::Instant;
 
@@ -409,7 +410,7 @@ async fn a_node_that_was_stopped_before_it_found_a_cluster_starts_again() {
         .collect();
     let config = |i: usize| machines[i].config(&format!("n{i}"), dynamic(&machines, 3));
     let (shutdown, stopped) = tokio::sync::oneshot::channel();
-    let alone = tokio::spawn(kv_node::node::run(config(0), Env::real(), async {
+    let alone = tokio::spawn(kv_node::running::run(config(0), Env::real(), async {
         drop(stopped.await)
     }));
     until("its log is made", || machines[0].dir.join("wal").exists()).await;
@@ -500,7 +501,7 @@ async fn a_data_directory_in_the_wrong_place_is_refused() {
 }
 
 async fn refusal(config: Config) -> String {
-    let refused = kv_node::node::run(config, Env::real(), std::future::pending())
+    let refused = kv_node::running::run(config, Env::real(), std::future::pending())
         .await
         .unwrap_err();
     format!("{refused:#}")

@@ -5,7 +5,8 @@ use std::{collections::BTreeMap, time::Duration};
 use crate::common::{free_address, until};
 use kv_node::{
     bootstrap::Bootstrap,
-    node::{Config, Env, Limits, Node, Running},
+    node::{Config, Env, Limits, Node},
+    running::Running,
 };
 use kv_proto::etcdserverpb::{
     cluster_client::ClusterClient, kv_client::KvClient, maintenance_client::MaintenanceClient,

@@ -1,0 +1,130 @@
+//! What goes on beside the requests of a running node, and the last thing before it stops.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use kv_store::Store;
+use openraft::{Instant as _, ServerState, async_runtime::watch::WatchReceiver};
+use parking_lot::Mutex;
+
+use crate::{
+    api,
+    bootstrap::control::Local,
+    raft::{
+        network::Network,
+        types::{Member, Raft},
+    },
+};
+
+/// How long a leader that stops waits for another to take over.
+const HANDOVER_TIMEOUT: Duration = Duration::from_millis(1000);
+/// Compaction sweeps pause this long between two slices.
+const SWEEP_PAUSE: Duration = Duration::from_millis(20);
+/// How often the sweeper looks for work.
+const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Makes the most advanced follower lead before this node goes.
+pub(crate) async fn hand_over(raft: &Raft) {
+    let target = {
+        let metrics = raft.metrics();
+        let metrics = metrics.borrow_watched();
+        if metrics.state != ServerState::Leader {
+            return;
+        }
+        let own = metrics.id;
+        let answers = |id: &u64| {
+            let heard = metrics
+                .heartbeat
+                .as_ref()
+                .and_then(|heard| heard.get(id).cloned().flatten());
+            heard.is_some_and(|heard| heard.elapsed() < HANDOVER_TIMEOUT)
+        };
+        let voters = metrics.membership_config.membership().voter_ids();
+        let matched = |id: &u64| {
+            metrics
+                .replication
+                .as_ref()
+                .and_then(|r| r.get(id).copied().flatten())
+        };
+        voters.filter(|id| *id != own && answers(id)).max_by_key(matched)
+    };
+    let Some(target) = target else { return };
+    tracing::info!(to = format!("{target:x}"), "handing leadership over");
+    if raft.trigger().transfer_leader(target).await.is_err() {
+        return;
+    }
+    let handed = raft
+        .wait(Some(HANDOVER_TIMEOUT))
+        .metrics(|m| m.current_leader == Some(target), "handover")
+        .await;
+    if handed.is_err() {
+        tracing::warn!("nobody took over in time; the others will elect a leader");
+    }
+}
+
+/// Frees what compaction gave up, a slice at a time.
+pub(crate) async fn sweep(store: Store) {
+    loop {
+        let step = {
+            let store = store.clone();
+            tokio::task::spawn_blocking(move || store.sweep_step()).await
+        };
+        match step {
+            Ok(Ok(true)) => tokio::time::sleep(SWEEP_PAUSE).await,
+            Ok(Ok(false)) => tokio::time::sleep(SWEEP_INTERVAL).await,
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "compacted revisions are not freed yet");
+                tokio::time::sleep(SWEEP_INTERVAL).await;
+            }
+            Err(_) => return,
+        }
+    }
+}
+
+pub(crate) async fn count_leader_changes(raft: Raft) {
+    let changes = api::leader_changes();
+    let mut metrics = raft.server_metrics();
+    let mut last = None;
+    loop {
+        let leader = metrics.borrow_and_update().current_leader;
+        if leader.is_some() && leader != last {
+            if last.is_some() {
+                changes.increment(1);
+            }
+            tracing::info!(leader = leader.map(|id| format!("{id:x}")), "there is a leader");
+            last = leader;
+        }
+        if metrics.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Tells the network where the members are, and keeps them on disk: whom to ask when the store must be
+/// rebuilt.
+pub(crate) async fn remember_members(raft: Raft, network: Network, local: Arc<Mutex<Local>>) {
+    let mut metrics = raft.server_metrics();
+    loop {
+        let members: BTreeMap<u64, Member> = {
+            let metrics = metrics.borrow_and_update();
+            metrics
+                .membership_config
+                .membership()
+                .nodes()
+                .map(|(id, member)| (*id, member.clone()))
+                .collect()
+        };
+        if !members.is_empty() {
+            network.know(members.clone());
+            let local = local.clone();
+            let saved = tokio::task::spawn_blocking(move || {
+                local.lock().update(|identity| identity.members = members)
+            });
+            if let Ok(Err(error)) = saved.await {
+                tracing::warn!(%error, "members not remembered");
+            }
+        }
+        if metrics.changed().await.is_err() {
+            return;
+        }
+    }
+}
