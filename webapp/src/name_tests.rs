@@ -190,12 +190,15 @@ proptest! {
     #[test]
     fn every_spelling_of_one_name_has_one_key(text in likely_name()) {
         if let Ok(name) = Name::parse(&text) {
+            // A joiner between two marks keeps them in their order; without it they may change places. So
+            // folding, which makes a letter of the mark U+0345, comes after joiners are left out.
+            let plain: String = name.shown().chars().filter(|c| !is_joiner(*c)).collect();
             for spelling in [
                 name.shown().nfd().collect::<String>(),
                 name.shown().nfkc().collect(),
                 name.shown().nfkd().collect(),
                 // Case folding is defined on NFD: U+0345 becomes a letter and must be in its place by then.
-                name.shown().nfd().default_case_fold().collect(),
+                plain.nfd().default_case_fold().collect(),
                 format!("\u{3000} {} ", name.shown()),
                 name.shown().chars().flat_map(|c| [c, '\u{200D}']).collect(),
             ] {
