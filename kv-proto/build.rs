@@ -2,7 +2,10 @@
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files = [
+        "proto/etcd/auth.proto",
+        "proto/etcd/election.proto",
         "proto/etcd/kv.proto",
+        "proto/etcd/lock.proto",
         "proto/etcd/rpc.proto",
         "proto/quorate/peer.proto",
     ];

@@ -5,7 +5,13 @@
 
 pub mod codec;
 
-/// etcd's key-value record.
+/// etcd's permissions.
+#[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated code")]
+pub mod authpb {
+    tonic::include_proto!("authpb");
+}
+
+/// etcd's key-value record, and what a watch tells of it.
 #[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated code")]
 pub mod mvccpb {
     tonic::include_proto!("mvccpb");
@@ -15,6 +21,18 @@ pub mod mvccpb {
 #[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated code")]
 pub mod etcdserverpb {
     tonic::include_proto!("etcdserverpb");
+}
+
+/// etcd's Lock service.
+#[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated code")]
+pub mod v3lockpb {
+    tonic::include_proto!("v3lockpb");
+}
+
+/// etcd's Election service.
+#[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated code")]
+pub mod v3electionpb {
+    tonic::include_proto!("v3electionpb");
 }
 
 /// The protocol between nodes.

@@ -11,7 +11,7 @@ use kv_client::{Client, Config};
 use kv_proto::etcdserverpb::kv_server::{Kv, KvServer};
 use kv_proto::etcdserverpb::{
     CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse,
-    RangeRequest, RangeResponse, TxnRequest, TxnResponse,
+    RangeRequest, RangeResponse, RangeStreamResponse, TxnRequest, TxnResponse,
 };
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -147,6 +147,14 @@ impl Service {
 
 #[tonic::async_trait]
 impl Kv for Service {
+    type RangeStreamStream = tonic::codegen::BoxStream<RangeStreamResponse>;
+
+    async fn range_stream(
+        &self,
+        _: Request<RangeRequest>,
+    ) -> Result<Response<Self::RangeStreamStream>, Status> {
+        Err(Status::unimplemented("the client reads in pages"))
+    }
     async fn range(&self, _: Request<RangeRequest>) -> Result<Response<RangeResponse>, Status> {
         self.step().await
     }

@@ -97,4 +97,13 @@ impl Kv for KvService {
         let call = self.0.metrics().call(Method::Compact);
         call.end(self.compact(request.into_inner()).await)
     }
+
+    type RangeStreamStream = futures::stream::Empty<Result<pb::RangeStreamResponse, Status>>;
+
+    async fn range_stream(
+        &self,
+        _request: Request<pb::RangeRequest>,
+    ) -> Result<Response<Self::RangeStreamStream>, Status> {
+        Err(Status::unimplemented("not served yet"))
+    }
 }

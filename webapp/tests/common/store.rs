@@ -9,7 +9,7 @@ use kv_proto::etcdserverpb::request_op::Request as Op;
 use kv_proto::etcdserverpb::response_op::Response as OpResponse;
 use kv_proto::etcdserverpb::{
     CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse,
-    RangeRequest, RangeResponse, RequestOp, ResponseOp, TxnRequest, TxnResponse,
+    RangeRequest, RangeResponse, RangeStreamResponse, RequestOp, ResponseOp, TxnRequest, TxnResponse,
 };
 use kv_proto::mvccpb::KeyValue;
 use std::collections::{BTreeMap, VecDeque};
@@ -303,6 +303,15 @@ impl Kv for Service {
         let mut state = self.state();
         state.check_leader()?;
         Ok(Response::new(state.txn(request)?))
+    }
+
+    type RangeStreamStream = tonic::codegen::BoxStream<RangeStreamResponse>;
+
+    async fn range_stream(
+        &self,
+        _: Request<RangeRequest>,
+    ) -> Result<Response<Self::RangeStreamStream>, Status> {
+        Err(Status::unimplemented("the app reads in pages"))
     }
 
     async fn put(&self, _: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
