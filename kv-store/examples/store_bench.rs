@@ -121,8 +121,8 @@ fn put_batch(store: &Store, numbers: impl Iterator<Item = u64>) -> Result<bool, 
             ..Put::default()
         }))
     });
-    let outcomes = store.apply(&(first..).zip(puts).collect::<Vec<_>>(), Bytes::new())?;
-    Ok(!outcomes.is_empty())
+    let effects = store.apply(&(first..).zip(puts).collect::<Vec<_>>(), Bytes::new())?;
+    Ok(!effects.outcomes.is_empty())
 }
 
 fn read(store: &Store, keys: u64, what: &str) {

@@ -10,11 +10,20 @@ use crate::{
     error::Fault,
     live::{Live, Missing},
     prefetch::prefetch,
-    queue::{Change, Item},
+    queue::{Change, Item, Records},
 };
 
 /// A log index, and the command there; `None` for entries of Raft's own.
 pub type Entry = (u64, Option<Command>);
+
+/// What entries that were applied have brought about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Effects {
+    /// One outcome for each command, in order.
+    pub outcomes: Vec<Outcome>,
+    /// What was written, in order of revision.
+    pub records: Records,
+}
 
 /// The values as the next command sees them.
 pub(crate) struct View<'a> {
@@ -49,9 +58,12 @@ impl ApplyView for View<'_> {
 }
 
 /// Applies entries to a generation; the caller is the only one who does.
-pub(crate) fn apply(live: &Live, entries: &[Entry], raft: Bytes) -> Result<Vec<Outcome>, Fault> {
+pub(crate) fn apply(live: &Live, entries: &[Entry], raft: Bytes) -> Result<Effects, Fault> {
     let Some(&(last, _)) = entries.last() else {
-        return Ok(Vec::new());
+        return Ok(Effects {
+            outcomes: Vec::new(),
+            records: Records::from([]),
+        });
     };
     assert_contiguous(live, entries);
     live.queue.admit()?;
@@ -86,8 +98,10 @@ pub(crate) fn apply(live: &Live, entries: &[Entry], raft: Bytes) -> Result<Vec<O
         revision: core.state.revision(),
         compacted: core.state.compacted(),
     };
-    live.queue.push(Item::new(written, change));
-    Ok(outcomes)
+    let item = Item::new(written, change);
+    let records = item.records.clone();
+    live.queue.push(item);
+    Ok(Effects { outcomes, records })
 }
 
 fn assert_contiguous(live: &Live, entries: &[Entry]) {

@@ -29,7 +29,7 @@ const BATCH_RECORDS: usize = 1024;
 const BATCH_BYTES: u64 = 1 << 20;
 
 /// Records in order of revision, shared with the readers.
-type Records = Arc<[(Revision, Record)]>;
+pub type Records = Arc<[(Revision, Record)]>;
 
 /// Something to be written as a whole.
 #[derive(Debug, Clone)]
@@ -167,6 +167,13 @@ impl Queue {
             .binary_search_by_key(&at, |(revision, _)| *revision)
             .ok()?;
         Some(records[place].1.clone())
+    }
+
+    /// The records from a revision on that are not in the engine yet; all before the first of them are.
+    pub(crate) fn from(&self, at: Revision) -> Vec<Records> {
+        let overlay = self.overlay.read();
+        let first = overlay.partition_point(|records| records.last().is_some_and(|(last, _)| *last < at));
+        overlay.range(first..).cloned().collect()
     }
 
     /// Number of the last item pushed, for [`Queue::wait_written`].

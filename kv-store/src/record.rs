@@ -96,6 +96,16 @@ impl<'a> View<'a> {
         }
     }
 
+    /// The record, with bytes of its own.
+    pub(crate) fn to_record(self, at: Revision) -> Record {
+        match self.to_key_value(at) {
+            Some(kv) => Record::Put(kv),
+            None => Record::Delete {
+                key: Bytes::copy_from_slice(self.key()),
+            },
+        }
+    }
+
     /// The key and value, in one allocation of their own; `None` for a deletion. They do not share
     /// the bytes they were read from, which may belong to a larger block that nobody else needs.
     pub(crate) fn to_key_value(self, at: Revision) -> Option<KeyValue> {

@@ -15,7 +15,7 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::{
     AppliedPoint, Loaded,
-    apply::{self, Entry, View},
+    apply::{self, Effects, Entry, View},
     engine::SledOptions,
     error::{Fault, OpenError, ReadError},
     home::{self, Home, open_error},
@@ -210,7 +210,7 @@ impl Store {
     /// Applies committed entries, which must begin right after the applied one (the first entry ever
     /// has index 0 or 1). Entries without a command are Raft's own. `raft` belongs to the last entry.
     ///
-    /// Returns one outcome for each command, in order. From then on reads see the effects; they
+    /// Returns the outcomes and what was written. From then on reads see the effects; they
     /// survive a crash of the process soon after (10 ms, or while the engine is behind, later), and a power
     /// cut after [`Store::sync`]: until then, the log must keep the entries.
     ///
@@ -221,7 +221,7 @@ impl Store {
     /// # Panics
     /// If two threads apply at once, or if the entries do not follow the applied one: both would
     /// make this node's state differ from the others'.
-    pub fn apply(&self, entries: &[Entry], raft: Bytes) -> Result<Vec<Outcome>, Fault> {
+    pub fn apply(&self, entries: &[Entry], raft: Bytes) -> Result<Effects, Fault> {
         let applier = self.inner.applier.try_lock();
         assert!(applier.is_some(), "two threads apply entries at once");
         apply::apply(&self.live(), entries, raft)

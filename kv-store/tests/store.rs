@@ -64,6 +64,7 @@ fn applied_and_durable_survive() {
         store
             .apply(&entries, Bytes::from_static(b"two"))
             .expect("applies")
+            .outcomes
             .len(),
         2
     );

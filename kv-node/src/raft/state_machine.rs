@@ -7,7 +7,7 @@
 use std::{io, sync::Arc, time::Duration};
 
 use futures::{Stream, StreamExt};
-use kv_store::{Fault, PreparedSnapshot, SnapshotView, Store};
+use kv_store::{Effects, Fault, PreparedSnapshot, SnapshotView, Store};
 use openraft::{
     EntryPayload, OptionalSend, RaftSnapshotBuilder,
     storage::{ApplyResponder, EntryResponder, RaftStateMachine},
@@ -101,7 +101,7 @@ impl StateMachine {
             responders.push((responder, command.is_some()));
             entries.push((entry.log_id.index, command));
         }
-        let outcomes = self.store_batch(&entries).await?;
+        let outcomes = self.store_batch(&entries).await?.outcomes;
         assert_eq!(
             outcomes.len(),
             responders.iter().filter(|(_, command)| *command).count()
@@ -112,7 +112,7 @@ impl StateMachine {
         Ok(())
     }
 
-    async fn store_batch(&self, entries: &[kv_store::Entry]) -> io::Result<Vec<kv_core::Outcome>> {
+    async fn store_batch(&self, entries: &[kv_store::Entry]) -> io::Result<Effects> {
         let raft = codec::encode(&self.point)?;
         loop {
             let apply = || self.store.apply(entries, raft.clone());
@@ -123,7 +123,7 @@ impl StateMachine {
                 apply()
             };
             match applied {
-                Ok(outcomes) => return Ok(outcomes),
+                Ok(effects) => return Ok(effects),
                 Err(Fault::NoSpace { .. }) => {
                     tracing::warn!("disk full: applying waits until there is room");
                     tokio::time::sleep(NO_SPACE_RETRY).await;
