@@ -1,24 +1,35 @@
-//! The calls of the etcd v3 API, each with its rule of retrying.
+//! A client, and its calls about keys. Each call has its rule of retrying.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use kv_proto::etcdserverpb::cluster_client::ClusterClient;
 use kv_proto::etcdserverpb::kv_client::KvClient;
-use kv_proto::etcdserverpb::maintenance_client::MaintenanceClient;
 use kv_proto::etcdserverpb::request_op::Request as Op;
 use kv_proto::etcdserverpb::{
-    CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, HashKvRequest,
-    HashKvResponse, MemberListRequest, MemberListResponse, PutRequest, PutResponse, RangeRequest,
-    RangeResponse, StatusRequest, StatusResponse, TxnRequest, TxnResponse,
+    CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse,
+    RangeRequest, RangeResponse, TxnRequest, TxnResponse,
 };
 use tonic::metadata::MetadataValue;
 
+use crate::auth::Auth;
 use crate::connection::{Channel, Connection};
 use crate::endpoint::Endpoint;
 use crate::failover::{self, Limits};
 use crate::pool::Pool;
 use crate::{Config, Error};
+
+/// One call to whichever endpoint answers, by the rule of retrying that is named (`read` or `write` in `failover`).
+macro_rules! call {
+    ($client:expr, $rule:ident, $service:ident, $method:ident($request:expr)) => {{
+        let request = $request;
+        let call = |channel: $crate::connection::Channel| {
+            let request = $crate::client::with_leader(request.clone(), true);
+            async move { Ok($service(channel).$method(request).await?.into_inner()) }
+        };
+        $crate::failover::$rule($client.pool(), $client.limits(), call).await
+    }};
+}
+pub(crate) use call;
 
 /// How many connections are kept to endpoints that are not in the configuration ([`Client::status`] of a member
 /// found in the member list). Beyond that a connection serves one call.
@@ -66,7 +77,8 @@ impl Client {
             dial: config.dial_timeout,
             request: config.request_timeout,
         };
-        let (pool, extra) = (Pool::new(connections), Mutex::default());
+        let pool = Pool::new(connections, Auth::new(config.credentials));
+        let extra = Mutex::default();
         Ok(Client {
             shared: Arc::new(Shared { pool, limits, extra }),
         })
@@ -78,8 +90,11 @@ impl Client {
     /// [`Error::Rejected`], [`Error::NoQuorum`], [`Error::Timeout`].
     pub async fn range(&self, request: RangeRequest) -> Result<RangeResponse, Error> {
         let needs_leader = !request.serializable;
-        let call = |channel| range_on(channel, request.clone(), needs_leader);
-        failover::read(&self.shared.pool, self.shared.limits, call).await
+        let call = |channel| {
+            let request = with_leader(request.clone(), needs_leader);
+            async move { Ok(kv(channel).range(request).await?.into_inner()) }
+        };
+        failover::read(self.pool(), self.limits(), call).await
     }
 
     /// Writes one key. Sent again only where it cannot have been executed.
@@ -87,11 +102,7 @@ impl Client {
     /// # Errors
     /// [`Error::Rejected`], [`Error::NoQuorum`], [`Error::OutcomeUnknown`].
     pub async fn put(&self, request: PutRequest) -> Result<PutResponse, Error> {
-        let call = |channel: Channel| {
-            let request = unary(request.clone(), true);
-            async move { Ok(kv(channel).put(request).await?.into_inner()) }
-        };
-        failover::write(&self.shared.pool, self.shared.limits, call).await
+        call!(self, write, kv, put(request))
     }
 
     /// Deletes keys. Sent again only where it cannot have been executed.
@@ -99,11 +110,7 @@ impl Client {
     /// # Errors
     /// [`Error::Rejected`], [`Error::NoQuorum`], [`Error::OutcomeUnknown`].
     pub async fn delete_range(&self, request: DeleteRangeRequest) -> Result<DeleteRangeResponse, Error> {
-        let call = |channel: Channel| {
-            let request = unary(request.clone(), true);
-            async move { Ok(kv(channel).delete_range(request).await?.into_inner()) }
-        };
-        failover::write(&self.shared.pool, self.shared.limits, call).await
+        call!(self, write, kv, delete_range(request))
     }
 
     /// Runs a transaction. One that only reads is retried like [`Client::range`], any other like [`Client::put`].
@@ -111,14 +118,10 @@ impl Client {
     /// # Errors
     /// Those of [`Client::range`] or [`Client::put`].
     pub async fn txn(&self, request: TxnRequest) -> Result<TxnResponse, Error> {
-        let call = |channel: Channel| {
-            let request = unary(request.clone(), true);
-            async move { Ok(kv(channel).txn(request).await?.into_inner()) }
-        };
         if is_read_only(&request) {
-            failover::read(&self.shared.pool, self.shared.limits, call).await
+            call!(self, read, kv, txn(request))
         } else {
-            failover::write(&self.shared.pool, self.shared.limits, call).await
+            call!(self, write, kv, txn(request))
         }
     }
 
@@ -128,58 +131,19 @@ impl Client {
     /// # Errors
     /// [`Error::Rejected`], [`Error::NoQuorum`], [`Error::OutcomeUnknown`].
     pub async fn compact(&self, request: CompactionRequest) -> Result<CompactionResponse, Error> {
-        let call = |channel: Channel| {
-            let request = unary(request, true);
-            async move { Ok(kv(channel).compact(request).await?.into_inner()) }
-        };
-        failover::write(&self.shared.pool, self.shared.limits, call).await
+        call!(self, write, kv, compact(request))
     }
 
-    /// Asks one endpoint, and no other, how it is. The endpoint need not be in the configuration.
-    ///
-    /// # Errors
-    /// [`Error::InvalidEndpoint`], [`Error::NoQuorum`] if it cannot be reached, [`Error::Timeout`],
-    /// [`Error::Rejected`].
-    pub async fn status(&self, endpoint: &str) -> Result<StatusResponse, Error> {
-        let connection = self.connection(endpoint)?;
-        let call =
-            |channel| async move { Ok(maintenance(channel).status(StatusRequest {}).await?.into_inner()) };
-        failover::on_one(&connection, self.shared.limits, call).await
+    pub(crate) fn pool(&self) -> &Pool {
+        &self.shared.pool
     }
 
-    /// Asks one endpoint, and no other, for the hash of its keys at a revision (0: the current one). Equal
-    /// revisions must hash the same on every member.
-    ///
-    /// # Errors
-    /// As [`Client::status`].
-    pub async fn hash_kv(&self, endpoint: &str, revision: i64) -> Result<HashKvResponse, Error> {
-        let connection = self.connection(endpoint)?;
-        let call = |channel| async move {
-            Ok(maintenance(channel)
-                .hash_kv(HashKvRequest { revision })
-                .await?
-                .into_inner())
-        };
-        failover::on_one(&connection, self.shared.limits, call).await
-    }
-
-    /// Lists the members; with `linearizable` as the quorum knows them, without as one member does.
-    ///
-    /// # Errors
-    /// [`Error::Rejected`], [`Error::NoQuorum`], [`Error::Timeout`].
-    pub async fn member_list(&self, linearizable: bool) -> Result<MemberListResponse, Error> {
-        let call = |channel: Channel| async move {
-            let origin = channel.origin.clone();
-            let request = unary(MemberListRequest { linearizable }, linearizable);
-            let mut cluster =
-                ClusterClient::with_origin(channel, origin).max_decoding_message_size(usize::MAX);
-            Ok(cluster.member_list(request).await?.into_inner())
-        };
-        failover::read(&self.shared.pool, self.shared.limits, call).await
+    pub(crate) fn limits(&self) -> Limits {
+        self.shared.limits
     }
 
     /// The connection to an endpoint: the pool's own where it is one of the pool.
-    fn connection(&self, text: &str) -> Result<Arc<Connection>, Error> {
+    pub(crate) fn connection(&self, text: &str) -> Result<Arc<Connection>, Error> {
         let endpoint = Endpoint::parse(text)?;
         if let Some(own) = self
             .shared
@@ -203,8 +167,8 @@ impl Client {
 
 /// A request; with `needs_leader` marked so that a member without a leader refuses it at once instead of
 /// holding it until it times out. This is etcd's metadata key.
-fn unary<T>(message: T, needs_leader: bool) -> tonic::Request<T> {
-    let mut request = tonic::Request::new(message);
+pub(crate) fn with_leader<T>(message: impl tonic::IntoRequest<T>, needs_leader: bool) -> tonic::Request<T> {
+    let mut request = message.into_request();
     if needs_leader {
         request
             .metadata_mut()
@@ -219,20 +183,14 @@ fn kv(channel: Channel) -> KvClient<Channel> {
     KvClient::with_origin(channel, origin).max_decoding_message_size(usize::MAX)
 }
 
-fn maintenance(channel: Channel) -> MaintenanceClient<Channel> {
-    let origin = channel.origin.clone();
-    MaintenanceClient::with_origin(channel, origin)
-}
-
-async fn range_on(
-    channel: Channel,
-    request: RangeRequest,
-    needs_leader: bool,
-) -> Result<RangeResponse, tonic::Status> {
-    Ok(kv(channel)
-        .range(unary(request, needs_leader))
-        .await?
-        .into_inner())
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let endpoints = self
+            .pool()
+            .connections()
+            .map(|connection| connection.endpoint().to_string());
+        f.debug_list().entries(endpoints).finish()
+    }
 }
 
 /// Whether no branch of a transaction writes.

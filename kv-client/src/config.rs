@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::Credentials;
+
 /// Where to connect, and how long to wait.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -11,6 +13,8 @@ pub struct Config {
     pub dial_timeout: Duration,
     /// The longest that one call takes, all its attempts together.
     pub request_timeout: Duration,
+    /// Who the client is, where the cluster asks for authentication.
+    pub credentials: Option<Credentials>,
 }
 
 impl Config {
@@ -25,6 +29,7 @@ impl Config {
             endpoints: endpoints.into_iter().map(Into::into).collect(),
             dial_timeout: Self::DIAL_TIMEOUT,
             request_timeout: Self::REQUEST_TIMEOUT,
+            credentials: None,
         }
     }
 }

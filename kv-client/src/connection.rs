@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::header::CONTENT_TYPE;
-use http::{Request, Response, StatusCode, Uri};
+use http::{HeaderValue, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -26,9 +26,11 @@ use crate::endpoint::Endpoint;
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(6);
 /// How long the answer to a ping may take before the connection is given up.
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(4);
-/// Bytes that a server may send ahead on one request, and on all: enough that a large range is not held up.
+/// Bytes that a server may send ahead on one request: enough that a large range is not held up, and all that is kept
+/// for a watch that its owner does not read.
 const STREAM_WINDOW_BYTES: u32 = 1 << 20;
-const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+/// The same for all requests of a connection: so much that a thousand unread watches hold up nothing else.
+const CONNECTION_WINDOW_BYTES: u32 = 1 << 30;
 
 /// A connection that is opened at its first use and again after it broke.
 pub(crate) struct Connection {
@@ -92,6 +94,7 @@ impl Connection {
         Some(Channel {
             sender: open,
             origin: self.endpoint.origin.clone(),
+            token: None,
         })
     }
 
@@ -120,6 +123,7 @@ impl Connection {
         Ok(Channel {
             sender,
             origin: self.endpoint.origin.clone(),
+            token: None,
         })
     }
 }
@@ -129,7 +133,18 @@ impl Connection {
 pub(crate) struct Channel {
     sender: SendRequest<Body>,
     pub(crate) origin: Uri,
+    /// Shown with every request.
+    token: Option<HeaderValue>,
 }
+
+impl Channel {
+    pub(crate) fn with_token(self, token: Option<HeaderValue>) -> Channel {
+        Channel { token, ..self }
+    }
+}
+
+/// etcd's metadata key of a token.
+const TOKEN: &str = "token";
 
 /// Why a request got no response.
 #[derive(Debug)]
@@ -168,7 +183,10 @@ impl tower::Service<Request<Body>> for Channel {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        if let Some(token) = &self.token {
+            request.headers_mut().insert(TOKEN, token.clone());
+        }
         let sent = self.sender.try_send_request(request);
         Box::pin(async move {
             let response = sent.await.map_err(|error| match error.message() {

@@ -2,6 +2,8 @@
 
 use tonic::Code;
 
+use crate::LeaseLoss;
+
 /// Why a call gave no answer. The variants differ in what the caller may do next.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -41,4 +43,16 @@ pub enum Error {
         /// How the answer was lost.
         message: String,
     },
+    /// A watch cannot go on from where it was: the history up to there was given up. Read the keys anew, and watch
+    /// from the revision of that answer.
+    #[error(
+        "etcdserver: mvcc: required revision has been compacted (revision {revision} is the oldest left)"
+    )]
+    Compacted {
+        /// The oldest revision from which a watch can start.
+        revision: i64,
+    },
+    /// A lease ended, and what was held under it with it.
+    #[error("{0}")]
+    LeaseLost(LeaseLoss),
 }

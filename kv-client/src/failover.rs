@@ -47,7 +47,7 @@ where
     let mut record = Record::new(limits);
     loop {
         for index in pool.order() {
-            match attempt(pool.connection(index), record.deadline, &call).await {
+            match attempt(pool, pool.connection(index), record.deadline, &call).await {
                 Ok(answer) => {
                     pool.answered(index);
                     return Ok(answer);
@@ -123,7 +123,7 @@ where
             () = sleep_until(next_launch), if !queue.is_empty() => {
                 if let Some(index) = queue.pop() {
                     let (connection, deadline, call) = (pool.connection(index), record.deadline, &call);
-                    running.push(async move { (index, attempt(connection, deadline, call).await) });
+                    running.push(async move { (index, attempt(pool, connection, deadline, call).await) });
                     running_on.push(index);
                     next_launch = Instant::now() + limits.request / HEDGE_AFTER_PART;
                 }
@@ -141,6 +141,7 @@ where
 
 /// Runs a read on one connection only, once.
 pub(crate) async fn on_one<T, Fut>(
+    pool: &Pool,
     connection: &Connection,
     limits: Limits,
     call: impl Fn(Channel) -> Fut,
@@ -148,21 +149,28 @@ pub(crate) async fn on_one<T, Fut>(
 where
     Fut: Future<Output = Result<T, Status>>,
 {
-    attempt(connection, Instant::now() + limits.request, &call)
+    attempt(pool, connection, Instant::now() + limits.request, &call)
         .await
-        .map_err(|failure| match failure.kind {
-            Kind::Unreachable | Kind::NoLeader => Error::NoQuorum {
-                message: failure.message,
-            },
-            Kind::Lost => Error::Timeout {
-                message: failure.message,
-            },
-            Kind::Busy | Kind::Rejected | Kind::Foreign | Kind::Faulty => rejected(failure),
-        })
+        .map_err(of_one)
 }
 
-/// One attempt: dial where needed, send, wait. An idle connection that turns out to be closed is replaced once.
+/// The error of a read that one endpoint failed, where no other is asked.
+pub(crate) fn of_one(failure: Failure) -> Error {
+    match failure.kind {
+        Kind::Unreachable | Kind::NoLeader => Error::NoQuorum {
+            message: failure.message,
+        },
+        Kind::Lost => Error::Timeout {
+            message: failure.message,
+        },
+        Kind::Busy | Kind::Rejected | Kind::Foreign | Kind::Faulty => rejected(failure),
+    }
+}
+
+/// One attempt: dial and authenticate where needed, send, wait. An idle connection that turns out to be closed, and a
+/// token that is no longer valid, are replaced once.
 async fn attempt<T, Fut>(
+    pool: &Pool,
     connection: &Connection,
     deadline: Instant,
     call: &impl Fn(Channel) -> Fut,
@@ -171,35 +179,45 @@ where
     Fut: Future<Output = Result<T, Status>>,
 {
     let started = Instant::now();
-    let mut is_second_try = false;
-    loop {
-        let failure = match timeout_at(deadline, connection.channel()).await {
-            Err(_) => Failure {
-                kind: Kind::Unreachable,
-                code: Code::Unavailable,
-                message: format!("no connection within {}", seconds(started.elapsed())),
-            },
-            Ok(Err(error)) => error.into(),
-            Ok(Ok(channel)) => match timeout_at(deadline, call(channel)).await {
-                Ok(Ok(answer)) => return Ok(answer),
-                Ok(Err(status)) => {
-                    let failure = Failure::from(status);
-                    if failure.kind == Kind::Unreachable && !is_second_try {
-                        is_second_try = true;
-                        continue;
-                    }
-                    failure
-                }
-                Err(_) => return Err(unanswered(connection, started.elapsed())),
-            },
+    let (mut is_redialled, mut is_signed_again) = (false, false);
+    let failure = loop {
+        let channel = match channel(pool, connection, deadline).await {
+            Ok(channel) => channel,
+            Err(failure) => break failure,
         };
-        return Err(match failure.kind {
-            Kind::Rejected => failure,
-            _ => Failure {
-                message: format!("{}: {}", connection.endpoint(), failure.message),
-                ..failure
-            },
-        });
+        let failure: Failure = match timeout_at(deadline, call(channel)).await {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(status)) => status.into(),
+            Err(_) => return Err(unanswered(connection, started.elapsed())),
+        };
+        if failure.kind == Kind::Unreachable && !is_redialled {
+            is_redialled = true;
+        } else if pool.auth().is_outdated(&failure) && !is_signed_again {
+            is_signed_again = true;
+        } else {
+            break failure;
+        }
+    };
+    Err(match failure.kind {
+        Kind::Rejected => failure,
+        _ => Failure {
+            message: format!("{}: {}", connection.endpoint(), failure.message),
+            ..failure
+        },
+    })
+}
+
+/// An open connection with the token for it.
+async fn channel(pool: &Pool, connection: &Connection, deadline: Instant) -> Result<Channel, Failure> {
+    let started = Instant::now();
+    match timeout_at(deadline, connection.channel()).await {
+        Ok(Ok(channel)) => pool.auth().sign(channel, deadline).await,
+        Ok(Err(error)) => Err(error.into()),
+        Err(_) => Err(Failure {
+            kind: Kind::Unreachable,
+            code: Code::Unavailable,
+            message: format!("no connection within {}", seconds(started.elapsed())),
+        }),
     }
 }
 

@@ -9,7 +9,10 @@
 //! - a write is sent again only where it certainly was not executed. Once it may have been, the
 //!   answer is [`Error::OutcomeUnknown`], and the decision is the caller's.
 //!
-//! It leaves to its caller: TLS, authentication, watches and leases.
+//! - a [`Watch`] gives every event once and in order, on another endpoint where its own is lost;
+//! - a [`Lease`] is renewed in the background, and says when it is lost.
+//!
+//! It leaves to its caller: TLS.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), kv_client::Error> {
@@ -24,18 +27,35 @@
 //! # }
 //! ```
 
+mod accounts;
+mod auth;
 pub mod bench;
 mod classify;
 pub mod cli;
 mod client;
+mod cluster;
 mod config;
 mod connection;
+mod cursor;
+mod election;
 mod endpoint;
 mod error;
 mod failover;
+mod key_range;
+mod lease;
+mod line;
+mod lock;
 mod pool;
+mod watch;
 
+pub use auth::Credentials;
 pub use client::Client;
+pub use cluster::Snapshot;
 pub use config::Config;
+pub use election::{Leadership, Observe};
 pub use error::Error;
+pub use key_range::prefix_end;
+pub use lease::{Lease, LeaseLoss};
+pub use lock::Lock;
 pub use pool::PENALTY;
+pub use watch::{Watch, WatchItem};

@@ -7,16 +7,19 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use http::Uri;
 use tokio::time::Instant;
 
+use crate::auth::Auth;
 use crate::connection::Connection;
 
 /// How long an endpoint that failed is tried only after the others.
 pub const PENALTY: Duration = Duration::from_secs(5);
 
-/// The endpoints of a client. Never empty.
+/// The endpoints of a client, never none, and who it is to them.
 pub(crate) struct Pool {
     slots: Vec<Slot>,
+    auth: Auth,
     preferred: AtomicUsize,
 }
 
@@ -37,7 +40,7 @@ impl Slot {
 }
 
 impl Pool {
-    pub(crate) fn new(connections: Vec<Arc<Connection>>) -> Pool {
+    pub(crate) fn new(connections: Vec<Arc<Connection>>, auth: Auth) -> Pool {
         assert!(!connections.is_empty(), "a pool has at least one endpoint");
         let slots = connections
             .into_iter()
@@ -48,8 +51,13 @@ impl Pool {
             .collect();
         Pool {
             slots,
+            auth,
             preferred: AtomicUsize::new(0),
         }
+    }
+
+    pub(crate) fn auth(&self) -> &Auth {
+        &self.auth
     }
 
     pub(crate) fn connection(&self, index: usize) -> &Arc<Connection> {
@@ -78,6 +86,14 @@ impl Pool {
         }
     }
 
+    /// A stream of the endpoint with this origin broke.
+    pub(crate) fn broke(&self, origin: &Uri) {
+        let is_at = |slot: &&Slot| slot.connection.endpoint().origin == *origin;
+        if let Some(slot) = self.slots.iter().find(is_at) {
+            slot.set_bad_until(Some(Instant::now() + PENALTY));
+        }
+    }
+
     /// The endpoint could not be reached, has no leader, or left a request unanswered.
     pub(crate) fn failed(&self, index: usize) {
         self.slots[index].set_bad_until(Some(Instant::now() + PENALTY));
@@ -90,6 +106,7 @@ mod tests {
     use std::time::Duration;
 
     use super::{PENALTY, Pool};
+    use crate::auth::Auth;
     use crate::connection::Connection;
     use crate::endpoint::Endpoint;
 
@@ -100,7 +117,7 @@ mod tests {
                 Duration::from_secs(1),
             ))
         };
-        Pool::new((0..size).map(connection).collect())
+        Pool::new((0..size).map(connection).collect(), Auth::new(None))
     }
 
     #[tokio::test(start_paused = true)]

@@ -175,7 +175,7 @@ fn bar(name: &'static str, total: Option<u64>) -> ProgressBar {
 /// Deletes what the load has written.
 async fn clean(global: &GlobalArgs, args: &BenchArgs) -> Result<(), Failure> {
     let first = args.prefix.clone().into_bytes();
-    let range_end = crate::cli::prefix_end(&first);
+    let range_end = crate::prefix_end(&first);
     let key = if first.is_empty() {
         range_end.clone()
     } else {

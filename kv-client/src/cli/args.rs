@@ -55,6 +55,7 @@ impl GlobalArgs {
             endpoints: self.endpoints.clone(),
             dial_timeout: self.dial_timeout,
             request_timeout: self.command_timeout,
+            credentials: None,
         }
     }
 }

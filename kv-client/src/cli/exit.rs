@@ -87,6 +87,16 @@ impl From<Error> for Failure {
                 format!("outcome unknown: {what}"),
                 "it may or may not have been executed; read the key before you write again",
             ),
+            Error::Compacted { .. } => Failure::new(
+                Exit::Other,
+                format!("refused: {what}"),
+                "events before it are lost; read the keys anew, and watch from the revision of that answer",
+            ),
+            Error::LeaseLost(_) => Failure::new(
+                Exit::Other,
+                what,
+                "what was held under it is lost; begin anew with a new lease",
+            ),
         }
     }
 }

@@ -24,6 +24,5 @@ pub use exit::Exit;
 pub(crate) use exit::Failure;
 pub use help::{after_help, after_long_help, command};
 pub(crate) use output::{print, table};
-pub(crate) use ranges::prefix_end;
 pub use run::{print_completion, run};
 pub(crate) use values::parse_duration;

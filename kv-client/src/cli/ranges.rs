@@ -5,21 +5,7 @@ use kv_proto::etcdserverpb::range_request::{SortOrder, SortTarget};
 use kv_proto::etcdserverpb::{DeleteRangeRequest, PutRequest, RangeRequest};
 
 use super::args::{Consistency, DelArgs, Order, PutArgs, RangeArgs, SortBy};
-
-/// The byte that stands for "no end" as `range_end`, and for the smallest key.
-const ZERO: &[u8] = b"\0";
-
-/// The key after all that begin with `prefix`: "no end" where there is none.
-pub(crate) fn prefix_end(prefix: &[u8]) -> Bytes {
-    match prefix.iter().rposition(|&byte| byte != u8::MAX) {
-        Some(last) => {
-            let mut end = prefix[..=last].to_vec();
-            end[last] += 1;
-            end.into()
-        }
-        None => Bytes::from_static(ZERO),
-    }
-}
+use crate::key_range::{ZERO, prefix_end};
 
 /// `key` and `range_end` of a request. An empty key with `--prefix` or `--from-key` means every key, as in etcdctl.
 fn bounds(key: &Bytes, range_end: Option<&Bytes>, prefix: bool, from_key: bool) -> (Bytes, Bytes) {
@@ -105,19 +91,7 @@ impl PutArgs {
 mod tests {
     use bytes::Bytes;
 
-    use super::{bounds, prefix_end};
-
-    #[test]
-    fn the_end_of_a_prefix() {
-        for (prefix, end) in [
-            (&b"a"[..], &b"b"[..]),
-            (b"a\xff", b"b"),
-            (b"\xff\xff", b"\0"),
-            (b"", b"\0"),
-        ] {
-            assert_eq!(&prefix_end(prefix)[..], end, "{prefix:?}");
-        }
-    }
+    use super::bounds;
 
     #[test]
     fn what_the_flags_mean() {

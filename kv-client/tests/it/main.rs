@@ -3,5 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that panics fails")]
 
 mod exit_codes;
+mod oracle;
 mod retries;
 mod support;
+mod watching;

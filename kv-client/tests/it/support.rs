@@ -17,7 +17,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
+use tonic::transport::server::{Router, TcpIncoming};
 use tonic::{Code, Request, Response, Status};
 
 /// What the server does with one request, after counting it.
@@ -48,7 +48,8 @@ struct Service {
 }
 
 /// Passes bytes on until it is told to stop.
-struct Relay {
+#[derive(Default)]
+pub(crate) struct Relay {
     /// Rises by one for each cut.
     cuts: watch::Sender<usize>,
     /// The connections that clients have open.
@@ -57,13 +58,7 @@ struct Relay {
 
 impl Scripted {
     pub(crate) async fn start(script: impl IntoIterator<Item = Step>) -> Scripted {
-        let behind = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let front = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (address, inner) = (front.local_addr().unwrap(), behind.local_addr().unwrap());
-        let relay = Arc::new(Relay {
-            cuts: watch::Sender::new(0),
-            open: watch::Sender::new(0),
-        });
+        let relay = Arc::new(Relay::default());
         let calls = Arc::new(AtomicUsize::new(0));
         let script = Arc::new(Mutex::new(script.into_iter().collect()));
         let service = Service {
@@ -71,12 +66,9 @@ impl Scripted {
             script,
             relay: relay.clone(),
         };
-        tokio::spawn(
-            Server::builder()
-                .add_service(KvServer::new(service))
-                .serve_with_incoming(TcpIncoming::from(behind)),
-        );
-        tokio::spawn(relay.clone().run(front, inner));
+        let address = relay
+            .serve(Server::builder().add_service(KvServer::new(service)))
+            .await;
         Scripted {
             address,
             calls,
@@ -95,7 +87,7 @@ impl Scripted {
 
     /// Cuts every connection, and returns when the clients have closed their ends.
     pub(crate) async fn cut(&self) {
-        self.relay.cuts.send_modify(|cuts| *cuts += 1);
+        self.relay.cut();
         self.relay
             .open
             .subscribe()
@@ -106,6 +98,21 @@ impl Scripted {
 }
 
 impl Relay {
+    /// Serves these services behind the relay, and gives its address.
+    pub(crate) async fn serve(self: &Arc<Self>, services: Router) -> SocketAddr {
+        let behind = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let front = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, inner) = (front.local_addr().unwrap(), behind.local_addr().unwrap());
+        tokio::spawn(services.serve_with_incoming(TcpIncoming::from(behind)));
+        tokio::spawn(self.clone().run(front, inner));
+        address
+    }
+
+    /// Cuts every connection.
+    pub(crate) fn cut(&self) {
+        self.cuts.send_modify(|cuts| *cuts += 1);
+    }
+
     async fn run(self: Arc<Self>, front: TcpListener, inner: SocketAddr) {
         loop {
             let (outside, _) = front.accept().await.unwrap();
@@ -138,7 +145,7 @@ impl Service {
             Step::Fail(code, message) => Err(Status::new(code, message)),
             Step::Hang => std::future::pending().await,
             Step::Cut => {
-                self.relay.cuts.send_modify(|cuts| *cuts += 1);
+                self.relay.cut();
                 std::future::pending().await
             }
         }
