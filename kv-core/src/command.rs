@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
+use crate::{AuthCommand, Caller, Error};
 
 /// One write of the data model, as the log carries it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +20,42 @@ pub enum Command {
     Txn(Txn),
     /// Gives up the history below a revision.
     Compact(Compact),
+    /// Changes users, roles, or whether they matter.
+    Auth(AuthCommand),
+    /// Another command, for whoever asked for it. Without this, nobody is known to have.
+    As {
+        /// Who asks.
+        caller: Caller,
+        /// What for.
+        command: Box<Command>,
+    },
+}
+
+impl Command {
+    /// The command for a caller.
+    pub fn by(self, caller: Caller) -> Command {
+        match caller {
+            Caller::Anonymous => self,
+            caller => Command::As {
+                caller,
+                command: Box::new(self),
+            },
+        }
+    }
+
+    /// Who asks, and the command itself, which is no [`Command::As`].
+    pub fn split(&self) -> (&Caller, &Command) {
+        let Command::As { caller, command } = self else {
+            return (&Caller::Anonymous, self);
+        };
+        // Inside of another nobody puts one; if somebody did, the outer caller would answer for it.
+        (caller, command.split().1)
+    }
+
+    /// The command itself, without who asks for it.
+    pub fn bare(&self) -> &Command {
+        self.split().1
+    }
 }
 
 /// Writes one key.

@@ -5,6 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::AuthError;
+
 /// Why a request was refused. Clients compare the text, so it is etcd's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum Error {
@@ -39,4 +41,7 @@ pub enum Error {
     /// A put names a lease that does not exist.
     #[error("etcdserver: requested lease not found")]
     LeaseNotFound,
+    /// Users, roles, permissions.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
 }

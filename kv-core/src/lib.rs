@@ -10,7 +10,8 @@
 //! `Cargo.toml` cannot reach any.
 //!
 //! Left to others: keeping the records ([`Values`] reads them back), leases and their time ([`ApplyView`]
-//! says which exist), watches (they follow the records), users and permissions, and the wire.
+//! says which exist), watches (they follow the records), passwords and tokens (the state keeps what they are
+//! checked with), and the wire.
 //!
 //! ```
 //! use kv_core::{ApplyView, Command, KeyValue, Put, Range, Record, Revision, State, Values};
@@ -43,6 +44,7 @@
 //! # Ok::<(), Revision>(())
 //! ```
 
+mod auth;
 mod command;
 mod error;
 mod history;
@@ -60,6 +62,10 @@ mod txn;
 mod validate;
 mod write;
 
+pub use auth::{
+    Auth, AuthCommand, AuthError, Caller, LeaseKeys, PasswordHash, Permission, PermissionKind,
+    PermissionRange, Request, Secret, User,
+};
 pub use command::{
     Command, Compact, Compare, CompareResult, CompareTarget, DeleteRange, Op, Put, Range, SortOrder,
     SortTarget, Txn,

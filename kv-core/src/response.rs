@@ -40,6 +40,8 @@ pub enum Response {
     },
     /// To a compaction.
     Compact,
+    /// To a change of users or roles.
+    Auth,
 }
 
 /// The answer to a read.

@@ -139,6 +139,7 @@ impl Restorer {
             index: self.index,
             revision,
             compacted,
+            auth: crate::Auth::new(),
         })
     }
 }

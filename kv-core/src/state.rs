@@ -4,7 +4,10 @@ use crate::index::Index;
 use crate::plan::Plan;
 use crate::txn::{self, Branch};
 use crate::write::{Stop, Writer};
-use crate::{Command, Compact, Error, KeyValue, Outcome, Put, Range, Record, Response, Revision, Txn};
+use crate::{
+    Auth, Caller, Command, Compact, Error, KeyValue, Outcome, Put, Range, Record, Request, Response,
+    Revision, Txn,
+};
 
 /// Gives back what was stored at a revision.
 pub trait Values {
@@ -39,6 +42,7 @@ pub struct State {
     pub(crate) index: Index,
     pub(crate) revision: i64,
     pub(crate) compacted: i64,
+    pub(crate) auth: Auth,
 }
 
 impl Default for State {
@@ -60,6 +64,7 @@ impl State {
             index: Index::default(),
             revision: Self::FIRST_REVISION,
             compacted: Self::NEVER_COMPACTED,
+            auth: Auth::new(),
         }
     }
 
@@ -102,7 +107,16 @@ impl State {
         command: &Command,
         writes: &mut Vec<(Revision, Record)>,
     ) -> Result<Outcome, V::Error> {
+        let (caller, command) = command.split();
+        if let Err(refused) = self.authorize(caller, Request::Command(command)) {
+            return Ok(Outcome {
+                revision: self.revision,
+                result: Err(refused),
+            });
+        }
         let answer = match command {
+            Command::Auth(change) => self.change_auth(change).map_err(Stop::Refused),
+            Command::As { .. } => unreachable!("the command was split from its caller"),
             Command::Compact(compact) => self.compact(compact).map_err(Stop::Refused),
             Command::Txn(txn) => self.write(view, writes, |writer| writer.txn(txn)),
             Command::DeleteRange(delete) => self.write(view, writes, |writer| writer.delete_range(delete)),
@@ -146,6 +160,19 @@ impl State {
         }
         self.compacted = compact.revision;
         Ok(Response::Compact)
+    }
+
+    /// Users, roles, and whether they matter.
+    pub fn auth(&self) -> &Auth {
+        &self.auth
+    }
+
+    /// Whether the caller may do what it asks, see [`Auth::check`].
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn authorize(&self, caller: &Caller, request: Request<'_>) -> Result<(), Error> {
+        Ok(self.auth.check(caller, request, self)?)
     }
 
     /// Decides a read against the index alone; the caller fetches the values without any lock.

@@ -33,7 +33,8 @@ impl Command {
             Command::Put(put) => put.validate(),
             Command::DeleteRange(delete) => delete.validate(),
             Command::Txn(txn) => txn.validate(limits),
-            Command::Compact(_) => Ok(()),
+            Command::Compact(_) | Command::Auth(_) => Ok(()),
+            Command::As { .. } => self.bare().validate(limits),
         }
     }
 }

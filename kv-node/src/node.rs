@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use kv_core::{Command, Outcome};
+use kv_core::{AuthError, Caller, Command, Outcome};
 use kv_store::Store;
 use kv_wal::{Disk, RealDisk, Wal};
 use openraft::{ServerState, async_runtime::watch::WatchReceiver};
@@ -186,12 +186,34 @@ pub(crate) struct Inner {
 const READY_BEHIND_MAX: u64 = 5000;
 
 impl Node {
-    /// Proposes one validated command and waits until it is applied.
+    /// Proposes one validated command of the node's own accord and waits until it is applied: nobody's
+    /// permission is asked.
     ///
     /// # Errors
     /// See [`ProposeError`], which says whether the command may have been executed.
     pub async fn propose(&self, command: Command, deadline: Instant) -> Result<Outcome, ProposeError> {
-        self.inner.proposer.propose(&command, deadline).await
+        self.propose_by(Caller::Node, command, deadline).await
+    }
+
+    /// Proposes as [`Node::propose`], for a caller, whose permission is asked where the command is applied.
+    ///
+    /// # Errors
+    /// As [`Node::propose`].
+    pub async fn propose_by(
+        &self,
+        caller: Caller,
+        command: Command,
+        deadline: Instant,
+    ) -> Result<Outcome, ProposeError> {
+        self.inner.proposer.propose(&command.by(caller), deadline).await
+    }
+
+    /// Who shows a token; `None` while authentication is off, as far as this node knows.
+    ///
+    /// # Errors
+    /// [`AuthError::InvalidToken`].
+    pub fn caller(&self, _token: &[u8]) -> Result<Option<Caller>, AuthError> {
+        Ok(None)
     }
 
     /// Waits until this node has applied everything acknowledged before the call.

@@ -30,10 +30,10 @@ pub fn grows(command: &Command) -> bool {
             Op::Range(_) | Op::DeleteRange(_) => false,
         })
     }
-    match command {
+    match command.bare() {
         Command::Put(_) => true,
         Command::Txn(txn) => any_put(&txn.success) || any_put(&txn.failure),
-        Command::DeleteRange(_) | Command::Compact(_) => false,
+        Command::DeleteRange(_) | Command::Compact(_) | Command::Auth(_) | Command::As { .. } => false,
     }
 }
 

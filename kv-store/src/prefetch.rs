@@ -63,7 +63,7 @@ fn planned(state: &State, wanted: &[Range]) -> Vec<Revision> {
 
 /// Whether a command may take long to be applied: it needs values, or deletes a range of keys.
 pub(crate) fn may_take_long(command: &Command) -> bool {
-    match command {
+    match command.bare() {
         Command::DeleteRange(delete) if !delete.range_end.is_empty() => return true,
         Command::Txn(txn) if deletes_range(txn) => return true,
         _ => {}
@@ -82,11 +82,11 @@ fn deletes_range(txn: &Txn) -> bool {
 }
 
 fn reads_of(command: &Command, wanted: &mut Vec<Range>) {
-    match command {
+    match command.bare() {
         Command::Put(put) => reads_of_put(put, wanted),
         Command::DeleteRange(delete) => reads_of_delete(delete, wanted),
         Command::Txn(txn) => reads_of_txn(txn, wanted),
-        Command::Compact(_) => {}
+        Command::Compact(_) | Command::Auth(_) | Command::As { .. } => {}
     }
 }
 

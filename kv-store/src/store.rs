@@ -10,7 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use kv_core::{Outcome, Range, RangeResult, Txn};
+use kv_core::{Auth, Caller, KeyRange, Outcome, Range, RangeResult, Request, Txn};
 use parking_lot::{Mutex, RwLock};
 
 use crate::{
@@ -237,15 +237,39 @@ impl Store {
                 .any(may_take_long)
     }
 
+    /// Looks at users and roles, with the state locked. Never blocks on the disk.
+    pub fn auth<T>(&self, look: impl FnOnce(&Auth) -> T) -> T {
+        look(self.live().core.read().state.auth())
+    }
+
+    /// Whether the caller may do what it asks, by the state now. Never blocks on the disk.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn authorize(&self, caller: &Caller, request: Request<'_>) -> Result<(), kv_core::Error> {
+        self.live().core.read().state.authorize(caller, request)
+    }
+
     /// Reads keys at a revision. Waits for no writer.
     ///
     /// # Errors
     /// [`ReadError::Refused`] for a revision that is compacted or in the future.
     pub fn range(&self, range: &Range) -> Result<RangeRead, ReadError> {
+        self.range_by(&Caller::Node, range)
+    }
+
+    /// Reads as [`Store::range`], for a caller. It is permitted and read in one state: what is written after a
+    /// permission was taken away is not shown.
+    ///
+    /// # Errors
+    /// As [`Store::range`], and where the caller may not.
+    pub fn range_by(&self, caller: &Caller, range: &Range) -> Result<RangeRead, ReadError> {
         loop {
             let live = self.live();
             let (plan, compacted) = {
                 let core = live.core.read();
+                let keys = KeyRange::new(&range.key, &range.range_end);
+                core.state.authorize(caller, Request::Read(keys))?;
                 (core.state.plan(range)?, core.state.compacted())
             };
             let header_revision = plan.header_revision;
@@ -272,9 +296,21 @@ impl Store {
     /// # Panics
     /// Where the transaction is not [`Txn::is_read_only`].
     pub fn read_txn(&self, txn: &Txn) -> Result<Outcome, ReadError> {
+        self.read_txn_by(&Caller::Node, txn)
+    }
+
+    /// Answers as [`Store::read_txn`], for a caller: permitted and read in one state.
+    ///
+    /// # Errors
+    /// As [`Store::read_txn`], and where the caller may not.
+    ///
+    /// # Panics
+    /// As [`Store::read_txn`].
+    pub fn read_txn_by(&self, caller: &Caller, txn: &Txn) -> Result<Outcome, ReadError> {
         let live = self.live();
         let fetched = prefetch_txn(&live, txn)?;
         let core = live.core.read();
+        core.state.authorize(caller, Request::Txn(txn))?;
         let values = View {
             live: &live,
             fetched: &fetched,

@@ -344,6 +344,7 @@ fn response(revision: i64, answer: &Response, indent: &str) -> String {
             );
         }
         Response::Compact => text += "compacted\n",
+        Response::Auth => text += "done\n",
     }
     text
 }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use kv_core::{Command, Range, RangeResult, Response, Txn};
+use kv_core::{Caller, Command, Range, RangeResult, Response, Txn};
 use kv_proto::etcdserverpb::ResponseHeader;
 use tokio::{sync::Semaphore, time::Instant};
 
@@ -99,11 +99,17 @@ impl Api {
         Ok(self.0.node.read_barrier(self.deadline()).await?)
     }
 
-    async fn settle(&self, consistency: Consistency) -> Result<(), ApiError> {
+    /// Waits until this node may answer a read.
+    pub(super) async fn settle(&self, consistency: Consistency) -> Result<(), ApiError> {
         match consistency {
             Consistency::Linearizable => self.barrier().await,
             Consistency::Serializable => Ok(()),
         }
+    }
+
+    /// Bounds of commands and transactions.
+    pub(super) fn core_limits(&self) -> &kv_core::Limits {
+        &self.0.core_limits
     }
 
     /// Reads what may be much, without holding up whoever else this thread serves.
@@ -113,15 +119,13 @@ impl Api {
         may_wait(read)
     }
 
-    /// Reads; answers with the current revision and what was found.
-    pub(super) async fn range(
+    /// Reads for a caller what is valid; answers with the current revision and what was found.
+    pub(super) async fn range_by(
         &self,
+        caller: &Caller,
         range: &Range,
-        consistency: Consistency,
     ) -> Result<(i64, RangeResult), ApiError> {
-        range.validate()?;
-        self.settle(consistency).await?;
-        let read = || self.0.node.store().range(range);
+        let read = || self.0.node.store().range_by(caller, range);
         // Even with a limit, the keys of a range are counted.
         let read = if range.range_end.is_empty() {
             read()
@@ -131,26 +135,19 @@ impl Api {
         Ok((read.header_revision, read.result))
     }
 
-    /// Answers a transaction that does not write, without the log.
-    pub(super) async fn read_txn(
-        &self,
-        txn: Txn,
-        consistency: Consistency,
-    ) -> Result<(i64, Response), ApiError> {
-        let command = Command::Txn(txn);
-        command.validate(&self.0.core_limits)?;
-        self.settle(consistency).await?;
-        let Command::Txn(txn) = &command else {
-            return Err(ApiError::WrongAnswer);
-        };
-        let outcome = self.scan(|| self.0.node.store().read_txn(txn)).await?;
+    /// Answers for a caller a valid transaction that does not write.
+    pub(super) async fn read_txn_by(&self, caller: &Caller, txn: &Txn) -> Result<(i64, Response), ApiError> {
+        let outcome = self.scan(|| self.0.node.store().read_txn_by(caller, txn)).await?;
         Ok((outcome.revision, outcome.result?))
     }
 
-    /// Writes; answers with the revision after it.
-    pub(super) async fn propose(&self, command: Command) -> Result<(i64, Response), ApiError> {
-        command.validate(&self.0.core_limits)?;
-        let proposed = self.0.node.propose(command, self.deadline()).await;
+    /// Proposes for a caller what is valid; answers with the revision after it.
+    pub(super) async fn propose_by(
+        &self,
+        caller: Caller,
+        command: Command,
+    ) -> Result<(i64, Response), ApiError> {
+        let proposed = self.0.node.propose_by(caller, command, self.deadline()).await;
         let outcome = proposed.inspect_err(|_| self.0.metrics.proposals_failed.increment(1))?;
         Ok((outcome.revision, outcome.result?))
     }

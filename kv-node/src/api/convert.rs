@@ -230,7 +230,7 @@ fn response_op((revision, response): (i64, Response)) -> Result<pb::ResponseOp, 
             response_op::Response::ResponseDeleteRange(delete_range_response(header, response)?)
         }
         Response::Txn { .. } => response_op::Response::ResponseTxn(txn_response(header, response)?),
-        Response::Compact => return Err(ApiError::WrongAnswer),
+        Response::Compact | Response::Auth => return Err(ApiError::WrongAnswer),
     };
     Ok(pb::ResponseOp {
         response: Some(response),

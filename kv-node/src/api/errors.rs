@@ -5,6 +5,7 @@
 //! text in etcd's table begins with `quorate:`.
 
 use http::StatusCode;
+use kv_core::AuthError;
 use kv_store::{Fault, ReadError};
 use tonic::{Code, Status};
 
@@ -196,6 +197,64 @@ fn refused(error: kv_core::Error) -> Row {
             Http::BAD_REQUEST,
             "future_revision",
             "etcdserver: mvcc: required revision is a future revision",
+        ),
+        Error::Auth(error) => auth(error),
+    }
+}
+
+fn auth(error: AuthError) -> Row {
+    use StatusCode as Http;
+    let invalid = |name, message| row(Code::InvalidArgument, Http::BAD_REQUEST, name, message);
+    let conflict = |name, message| row(Code::FailedPrecondition, Http::CONFLICT, name, message);
+    let unauthorized = |code, name, message| row(code, Http::UNAUTHORIZED, name, message);
+    match error {
+        AuthError::RootUserMissing => conflict("root_user_not_exist", "etcdserver: root user does not exist"),
+        AuthError::RootRoleMissing => conflict(
+            "root_role_not_exist",
+            "etcdserver: root user does not have root role",
+        ),
+        AuthError::InvalidManagement => {
+            invalid("invalid_auth_management", "etcdserver: invalid auth management")
+        }
+        AuthError::UserEmpty => unauthorized(
+            Code::InvalidArgument,
+            "user_empty",
+            "etcdserver: user name is empty",
+        ),
+        AuthError::UserExists => conflict("user_exists", "etcdserver: user name already exists"),
+        AuthError::UserNotFound => conflict("user_not_found", "etcdserver: user name not found"),
+        AuthError::RoleEmpty => invalid("role_empty", "etcdserver: role name is empty"),
+        AuthError::RoleExists => conflict("role_exists", "etcdserver: role name already exists"),
+        AuthError::RoleNotFound => conflict("role_not_found", "etcdserver: role name not found"),
+        AuthError::RoleNotGranted => {
+            conflict("role_not_granted", "etcdserver: role is not granted to the user")
+        }
+        AuthError::PermissionNotGiven => invalid("permission_not_given", "etcdserver: permission not given"),
+        AuthError::PermissionNotGranted => conflict(
+            "permission_not_granted",
+            "etcdserver: permission is not granted to the role",
+        ),
+        AuthError::PermissionDenied => row(
+            Code::PermissionDenied,
+            Http::FORBIDDEN,
+            "permission_denied",
+            "etcdserver: permission denied",
+        ),
+        AuthError::OldRevision => unauthorized(
+            Code::InvalidArgument,
+            "old_auth_revision",
+            "etcdserver: revision of auth store is old",
+        ),
+        AuthError::NotEnabled => conflict("auth_not_enabled", "etcdserver: authentication is not enabled"),
+        AuthError::Failed => unauthorized(
+            Code::InvalidArgument,
+            "authentication_failed",
+            "etcdserver: authentication failed, invalid user ID or password",
+        ),
+        AuthError::InvalidToken => unauthorized(
+            Code::Unauthenticated,
+            "invalid_auth_token",
+            "etcdserver: invalid auth token",
         ),
     }
 }

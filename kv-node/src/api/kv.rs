@@ -10,51 +10,61 @@ use super::{
     convert,
     errors::ApiError,
     metrics::Method,
+    session::Session,
 };
 
 /// The service.
 pub struct KvService(pub(super) Api);
 
 impl KvService {
-    async fn range(&self, request: pb::RangeRequest) -> Result<pb::RangeResponse, ApiError> {
+    async fn range(
+        &self,
+        session: &Session,
+        request: pb::RangeRequest,
+    ) -> Result<pb::RangeResponse, ApiError> {
         let consistency = Consistency::of(request.serializable);
-        let (revision, result) = self.0.range(&convert::range(request)?, consistency).await?;
+        let (revision, result) = session.range(&convert::range(request)?, consistency).await?;
         Ok(convert::range_response(self.0.header(revision), result))
     }
 
-    async fn put(&self, request: pb::PutRequest) -> Result<pb::PutResponse, ApiError> {
+    async fn put(&self, session: &Session, request: pb::PutRequest) -> Result<pb::PutResponse, ApiError> {
         self.0.check_size(request.encoded_len())?;
-        let (revision, response) = self.0.propose(Command::Put(convert::put(request))).await?;
+        let (revision, response) = session.propose(Command::Put(convert::put(request))).await?;
         convert::put_response(self.0.header(revision), response)
     }
 
     async fn delete_range(
         &self,
+        session: &Session,
         request: pb::DeleteRangeRequest,
     ) -> Result<pb::DeleteRangeResponse, ApiError> {
         self.0.check_size(request.encoded_len())?;
         let command = Command::DeleteRange(convert::delete_range(request));
-        let (revision, response) = self.0.propose(command).await?;
+        let (revision, response) = session.propose(command).await?;
         convert::delete_range_response(self.0.header(revision), response)
     }
 
-    async fn txn(&self, request: pb::TxnRequest) -> Result<pb::TxnResponse, ApiError> {
+    async fn txn(&self, session: &Session, request: pb::TxnRequest) -> Result<pb::TxnResponse, ApiError> {
         let size = request.encoded_len();
         let consistency = Consistency::of(convert::is_serializable(&request));
         let txn = convert::txn(request)?;
         // Like etcd, only what goes into the log is bounded by the size of a request.
         let (revision, response) = if txn.is_read_only() {
-            self.0.read_txn(txn, consistency).await?
+            session.read_txn(txn, consistency).await?
         } else {
             self.0.check_size(size)?;
-            self.0.propose(Command::Txn(txn)).await?
+            session.propose(Command::Txn(txn)).await?
         };
         convert::txn_response(self.0.header(revision), response)
     }
 
-    async fn compact(&self, request: pb::CompactionRequest) -> Result<pb::CompactionResponse, ApiError> {
+    async fn compact(
+        &self,
+        session: &Session,
+        request: pb::CompactionRequest,
+    ) -> Result<pb::CompactionResponse, ApiError> {
         let physical = request.physical;
-        let (revision, _) = self.0.propose(convert::compact(request)).await?;
+        let (revision, _) = session.propose(convert::compact(request)).await?;
         if physical && let Err(error) = self.0.swept().await {
             // It is done all the same; the background will sweep.
             tracing::warn!(%error, "compacted, but not swept yet");
@@ -69,12 +79,14 @@ impl KvService {
 impl Kv for KvService {
     async fn range(&self, request: Request<pb::RangeRequest>) -> Result<Response<pb::RangeResponse>, Status> {
         let call = self.0.metrics().call(Method::Range);
-        call.end(self.range(request.into_inner()).await)
+        let session = self.0.session(&request);
+        call.end(self.range(&session, request.into_inner()).await)
     }
 
     async fn put(&self, request: Request<pb::PutRequest>) -> Result<Response<pb::PutResponse>, Status> {
         let call = self.0.metrics().call(Method::Put);
-        call.end(self.put(request.into_inner()).await)
+        let session = self.0.session(&request);
+        call.end(self.put(&session, request.into_inner()).await)
     }
 
     async fn delete_range(
@@ -82,12 +94,14 @@ impl Kv for KvService {
         request: Request<pb::DeleteRangeRequest>,
     ) -> Result<Response<pb::DeleteRangeResponse>, Status> {
         let call = self.0.metrics().call(Method::DeleteRange);
-        call.end(self.delete_range(request.into_inner()).await)
+        let session = self.0.session(&request);
+        call.end(self.delete_range(&session, request.into_inner()).await)
     }
 
     async fn txn(&self, request: Request<pb::TxnRequest>) -> Result<Response<pb::TxnResponse>, Status> {
         let call = self.0.metrics().call(Method::Txn);
-        call.end(self.txn(request.into_inner()).await)
+        let session = self.0.session(&request);
+        call.end(self.txn(&session, request.into_inner()).await)
     }
 
     async fn compact(
@@ -95,7 +109,8 @@ impl Kv for KvService {
         request: Request<pb::CompactionRequest>,
     ) -> Result<Response<pb::CompactionResponse>, Status> {
         let call = self.0.metrics().call(Method::Compact);
-        call.end(self.compact(request.into_inner()).await)
+        let session = self.0.session(&request);
+        call.end(self.compact(&session, request.into_inner()).await)
     }
 
     type RangeStreamStream = futures::stream::Empty<Result<pb::RangeStreamResponse, Status>>;

@@ -9,7 +9,7 @@
 //!
 //! | file | what |
 //! | --- | --- |
-//! | `calls` | the one way from every protocol to the node: check, make linearizable, ask |
+//! | `session`, `calls` | the one way from every protocol to the node: who asks; check, make linearizable, ask |
 //! | `errors` | the one table of errors |
 //! | `grpc`, `kv`, `cluster`, `maintenance`, `convert` | etcd's services |
 //! | `rest` | `/v1/kv/…` for curl and browsers, documented there |
@@ -29,6 +29,7 @@ mod ops;
 mod problem;
 mod process;
 mod rest;
+mod session;
 
 pub use metrics::{install as install_metrics, leader_changes, wal_sync_observer};
 

@@ -20,6 +20,7 @@ use axum::{
     routing::{MethodRouter, get},
 };
 use http::{HeaderValue, Method, StatusCode, Uri, header};
+use kv_core::Caller;
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -122,7 +123,11 @@ async fn unhealthy(api: &Api, serializable: bool) -> Option<String> {
         count_only: true,
         ..kv_core::Range::default()
     };
-    let error = api.range(&probe, Consistency::of(serializable)).await.err()?;
+    let read = async {
+        api.settle(Consistency::of(serializable)).await?;
+        api.range_by(&Caller::Node, &probe).await
+    };
+    let error = read.await.err()?;
     Some(format!("RANGE ERROR:{}", error.row().message))
 }
 

@@ -10,10 +10,7 @@ use kv_core::{KeyValue, Range};
 use serde::Serialize;
 
 use super::{cursor::Cursor, query::Query, single::REVISION, text::Item};
-use crate::api::{
-    calls::{Api, Consistency},
-    problem::Problem,
-};
+use crate::api::{calls::Consistency, problem::Problem, session::Session};
 
 /// A page ends once its values are larger than this, so that it stays small whatever the values are.
 const PAGE_BYTES_MAX: usize = 4 << 20;
@@ -33,7 +30,7 @@ struct Page {
 }
 
 /// Lists.
-pub(super) async fn get(api: &Api, head: &Parts) -> Result<Response, Problem> {
+pub(super) async fn get(api: &Session, head: &Parts) -> Result<Response, Problem> {
     let query = Query::parse(
         &head.uri,
         &["prefix", "limit", "cursor", "rev", "consistency", "keys_only"],
@@ -83,7 +80,7 @@ fn place(query: &Query) -> Result<Cursor, Problem> {
 
 /// Reads a page; answers with the store's revision too.
 async fn page(
-    api: &Api,
+    api: &Session,
     mut from: Cursor,
     query: &Query,
     mut consistency: Consistency,

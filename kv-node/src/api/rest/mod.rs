@@ -69,13 +69,14 @@ async fn serve(State(api): State<Api>, request: Request<Body>) -> Response {
 
 async fn route(api: &Api, request: Request<Body>) -> Result<Response, Problem> {
     let (head, body) = request.into_parts();
+    let session = &api.session_of(&head.headers, &head.extensions);
     let key = key_of(head.uri.path())?;
     match (&head.method, key.is_empty()) {
-        (&Method::GET | &Method::HEAD, true) => list::get(api, &head).await,
-        (&Method::GET | &Method::HEAD, false) => single::get(api, key, &head).await,
+        (&Method::GET | &Method::HEAD, true) => list::get(session, &head).await,
+        (&Method::GET | &Method::HEAD, false) => single::get(session, key, &head).await,
         (&Method::PUT | &Method::DELETE, true) => Err(ApiError::from(kv_core::Error::EmptyKey).into()),
-        (&Method::PUT, false) => single::put(api, key, &head, body).await,
-        (&Method::DELETE, false) => single::delete(api, key, &head).await,
+        (&Method::PUT, false) => single::put(session, key, &head, body).await,
+        (&Method::DELETE, false) => single::delete(session, key, &head).await,
         (method, true) => Err(Problem::method_not_allowed(method, "GET, HEAD")),
         (method, false) => Err(Problem::method_not_allowed(method, "GET, HEAD, PUT, DELETE")),
     }

@@ -18,7 +18,7 @@ use super::{
     query::Query,
     text::Item,
 };
-use crate::api::{calls::Api, errors::ApiError, problem::Problem};
+use crate::api::{errors::ApiError, problem::Problem, session::Session};
 
 /// The store's current revision.
 pub(super) const REVISION: HeaderName = HeaderName::from_static("quorate-revision");
@@ -28,7 +28,7 @@ const VERSION: HeaderName = HeaderName::from_static("quorate-version");
 const LEASE: HeaderName = HeaderName::from_static("quorate-lease");
 
 /// Reads a key.
-pub(super) async fn get(api: &Api, key: Bytes, head: &Parts) -> Result<Response, Problem> {
+pub(super) async fn get(api: &Session, key: Bytes, head: &Parts) -> Result<Response, Problem> {
     let query = Query::parse(&head.uri, &["rev", "consistency"])?;
     let range = Range {
         key,
@@ -56,7 +56,7 @@ pub(super) async fn get(api: &Api, key: Bytes, head: &Parts) -> Result<Response,
 }
 
 /// Writes a key.
-pub(super) async fn put(api: &Api, key: Bytes, head: &Parts, body: Body) -> Result<Response, Problem> {
+pub(super) async fn put(api: &Session, key: Bytes, head: &Parts, body: Body) -> Result<Response, Problem> {
     let query = Query::parse(&head.uri, &["prev"])?;
     let precondition = Precondition::of(&head.headers)?;
     let value = whole(api, body).await?;
@@ -90,7 +90,7 @@ pub(super) async fn put(api: &Api, key: Bytes, head: &Parts, body: Body) -> Resu
 }
 
 /// Deletes a key.
-pub(super) async fn delete(api: &Api, key: Bytes, head: &Parts) -> Result<Response, Problem> {
+pub(super) async fn delete(api: &Session, key: Bytes, head: &Parts) -> Result<Response, Problem> {
     let query = Query::parse(&head.uri, &["prev"])?;
     let precondition = Precondition::of(&head.headers)?;
     if precondition == Some(Precondition::Absent) {
@@ -124,7 +124,7 @@ const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Proposes a write; answers with the revision and what the write itself answered.
 async fn write(
-    api: &Api,
+    api: &Session,
     write: Write,
     precondition: Option<Precondition>,
 ) -> Result<(i64, Answer), Problem> {
@@ -143,7 +143,7 @@ async fn write(
 }
 
 /// The body, whole, within the limits of size and time.
-async fn whole(api: &Api, body: Body) -> Result<Bytes, Problem> {
+async fn whole(api: &Session, body: Body) -> Result<Bytes, Problem> {
     let limit = api.node().limits().max_request_bytes;
     let mut body = body;
     match tokio::time::timeout_at(api.deadline(), Limited::new(&mut body, limit).collect()).await {

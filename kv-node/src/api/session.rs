@@ -1,0 +1,118 @@
+//! Who asks: what a request shows of it, and what it may do.
+//!
+//! Every call of a client that reads, writes or changes anything goes through a [`Session`], so that none can
+//! forget to ask for permission: [`Api`] alone has no way to the data. A command is checked where it is
+//! applied, a read in the state that is read.
+
+use std::ops::Deref;
+
+use http::{Extensions, HeaderMap, HeaderValue};
+use kv_core::{AuthError, Caller, Command, Range, RangeResult, Request, Response, Txn};
+
+use super::{
+    calls::{Api, Consistency},
+    errors::ApiError,
+};
+
+/// Where gRPC clients put their token.
+const TOKEN: &str = "token";
+/// Where HTTP clients do; gRPC clients may.
+const AUTHORIZATION: &str = "authorization";
+
+/// A client's request on its way to the node.
+#[derive(Clone)]
+pub(super) struct Session {
+    api: Api,
+    shown: Shown,
+}
+
+/// What a request shows of who asks; not checked yet.
+#[derive(Clone, Debug)]
+enum Shown {
+    Nothing,
+    Token(HeaderValue),
+}
+
+impl Deref for Session {
+    type Target = Api;
+
+    fn deref(&self) -> &Api {
+        &self.api
+    }
+}
+
+impl Api {
+    /// The session of a gRPC request.
+    pub(super) fn session<T>(&self, request: &tonic::Request<T>) -> Session {
+        self.session_of(request.metadata().as_ref(), request.extensions())
+    }
+
+    /// The session of a request with these headers and extensions.
+    pub(super) fn session_of(&self, headers: &HeaderMap, _extensions: &Extensions) -> Session {
+        let token = headers.get(TOKEN).or_else(|| headers.get(AUTHORIZATION));
+        Session {
+            api: self.clone(),
+            shown: token.map_or(Shown::Nothing, |token| Shown::Token(token.clone())),
+        }
+    }
+}
+
+impl Session {
+    /// Who asks. A token that this node does not know yet may be from a change that it has yet to apply, so it
+    /// catches up before it refuses one.
+    async fn caller(&self) -> Result<Caller, ApiError> {
+        let Shown::Token(token) = &self.shown else {
+            return Ok(Caller::Anonymous);
+        };
+        match self.node().caller(token.as_bytes()) {
+            Ok(Some(caller)) => return Ok(caller),
+            Ok(None) => self.barrier().await?,
+            // Without a quorum this node knows what it knows.
+            Err(refused) => self.barrier().await.map_err(|_| refused)?,
+        }
+        Ok(self.node().caller(token.as_bytes())?.unwrap_or(Caller::Anonymous))
+    }
+
+    /// Refuses what the caller may not do, by what this node has applied.
+    pub(super) async fn allow(&self, request: Request<'_>) -> Result<(), ApiError> {
+        let caller = self.caller().await?;
+        Ok(self.node().store().authorize(&caller, request)?)
+    }
+
+    /// Reads; answers with the current revision and what was found.
+    pub(super) async fn range(
+        &self,
+        range: &Range,
+        consistency: Consistency,
+    ) -> Result<(i64, RangeResult), ApiError> {
+        range.validate()?;
+        self.settle(consistency).await?;
+        let caller = self.caller().await?;
+        self.api.range_by(&caller, range).await
+    }
+
+    /// Answers a transaction that does not write, without the log.
+    pub(super) async fn read_txn(
+        &self,
+        txn: Txn,
+        consistency: Consistency,
+    ) -> Result<(i64, Response), ApiError> {
+        txn.validate(self.core_limits())?;
+        self.settle(consistency).await?;
+        let caller = self.caller().await?;
+        self.api.read_txn_by(&caller, &txn).await
+    }
+
+    /// Writes; answers with the revision after it.
+    pub(super) async fn propose(&self, command: Command) -> Result<(i64, Response), ApiError> {
+        command.validate(self.core_limits())?;
+        let caller = self.caller().await?;
+        self.api.propose_by(caller, command).await
+    }
+}
+
+impl From<AuthError> for ApiError {
+    fn from(error: AuthError) -> ApiError {
+        ApiError::Refused(error.into())
+    }
+}
