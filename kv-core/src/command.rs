@@ -29,6 +29,14 @@ pub enum Command {
         /// What for.
         command: Box<Command>,
     },
+    /// Makes a lease.
+    LeaseGrant(LeaseGrant),
+    /// Ends a lease and deletes its keys.
+    LeaseRevoke(LeaseRevoke),
+    /// Starts the TTL of leases anew.
+    LeaseRenew(LeaseRenew),
+    /// Ends leases whose time is over.
+    LeaseExpire(LeaseExpire),
 }
 
 impl Command {
@@ -262,4 +270,41 @@ pub enum CompareTarget {
 pub struct Compact {
     /// The oldest revision that can still be read afterwards.
     pub revision: i64,
+}
+
+/// Makes a lease, which ends a TTL after the cluster's clock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseGrant {
+    /// Its id, not 0: whoever proposes chooses one where the client did not.
+    pub id: i64,
+    /// Its TTL in seconds, see [`crate::LeaseTerm::TTL_S_MIN`].
+    pub ttl_s: i64,
+    /// The leader's stamp for the cluster's clock, in milliseconds.
+    pub now_ms: u64,
+}
+
+/// Ends a lease: all its keys are deleted at one revision.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseRevoke {
+    /// Its id.
+    pub id: i64,
+}
+
+/// Starts the TTL of leases anew, from the cluster's clock.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseRenew {
+    /// Their ids.
+    pub ids: Vec<i64>,
+    /// The leader's stamp for the cluster's clock, in milliseconds.
+    pub now_ms: u64,
+}
+
+/// Ends those of some leases that the cluster's clock has passed, each as a [`LeaseRevoke`] would. Without ids it
+/// only advances the clock.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseExpire {
+    /// Their ids; what does not exist or was renewed is passed over.
+    pub ids: Vec<i64>,
+    /// The leader's stamp for the cluster's clock, in milliseconds.
+    pub now_ms: u64,
 }

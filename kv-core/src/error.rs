@@ -38,10 +38,16 @@ pub enum Error {
     /// The revision is above the current one.
     #[error("etcdserver: mvcc: required revision is a future revision")]
     FutureRevision,
-    /// A put names a lease that does not exist.
+    /// There is no lease with the id.
     #[error("etcdserver: requested lease not found")]
     LeaseNotFound,
     /// Users, roles, permissions.
     #[error(transparent)]
     Auth(#[from] AuthError),
+    /// There is a lease with the id already.
+    #[error("etcdserver: lease already exists")]
+    LeaseExists,
+    /// A TTL above [`crate::LeaseTerm::TTL_S_MAX`].
+    #[error("etcdserver: too large lease TTL")]
+    LeaseTtlTooLarge,
 }

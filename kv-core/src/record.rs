@@ -77,7 +77,7 @@ impl Record {
         }
     }
 
-    /// What the key index keeps of the record.
+    /// What the state keeps of the record.
     pub fn head(&self) -> RecordHead<'_> {
         match self {
             Record::Put(kv) => RecordHead::Put {
@@ -85,13 +85,14 @@ impl Record {
                 create_revision: kv.create_revision,
                 version: kv.version,
                 value_bytes: kv.value.len(),
+                lease: kv.lease,
             },
             Record::Delete { key } => RecordHead::Delete { key },
         }
     }
 }
 
-/// What the key index keeps of a record: everything but the value and the lease.
+/// What the state keeps of a record: everything but the value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecordHead<'a> {
     /// The key was written.
@@ -104,6 +105,8 @@ pub enum RecordHead<'a> {
         version: i64,
         /// Length of the value.
         value_bytes: usize,
+        /// The lease it is attached to, 0 for none.
+        lease: i64,
     },
     /// The key was deleted.
     Delete {

@@ -42,6 +42,25 @@ pub enum Response {
     Compact,
     /// To a change of users or roles.
     Auth,
+    /// To the making of a lease.
+    LeaseGrant {
+        /// Its id.
+        id: i64,
+        /// Its TTL in seconds.
+        ttl_s: i64,
+    },
+    /// To the end of a lease.
+    LeaseRevoke,
+    /// To renewals.
+    LeaseRenew {
+        /// The TTL of each lease in seconds, 0 where there is none with the id.
+        ttls_s: Vec<i64>,
+    },
+    /// To an expiry.
+    LeaseExpire {
+        /// The leases that it ended.
+        expired: Vec<i64>,
+    },
 }
 
 /// The answer to a read.

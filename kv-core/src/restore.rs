@@ -1,11 +1,16 @@
 //! The state out of the records of a store, at start.
 
+use std::collections::BTreeMap;
+
+use crate::fact::{Fact, FactKey};
 use crate::history::Point;
 use crate::index::Index;
+use crate::key::Key;
+use crate::lease::Leases;
 use crate::{RecordHead, Revision, State};
 
 /// Why records and stored numbers do not make a state. The store is damaged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RestoreError {
     /// Records must come in the order of their revisions, each once.
     #[error("record {at:?} comes after record {last:?}")]
@@ -41,9 +46,22 @@ pub enum RestoreError {
         /// The stored compacted revision.
         compacted: i64,
     },
+    /// Facts must come in the order of their keys, each once.
+    #[error("fact {at:?} is out of order")]
+    FactOutOfOrder {
+        /// The fact that came.
+        at: FactKey,
+    },
+    /// A key is attached to a lease that there is no fact of.
+    #[error("a key is attached to lease {lease}, which is missing")]
+    UnknownLease {
+        /// The lease.
+        lease: i64,
+    },
 }
 
-/// Builds a [`State`] from records that come one by one, in the order of their revisions.
+/// Builds a [`State`] from records that come one by one, in the order of their revisions, and facts, in the order
+/// of their keys.
 ///
 /// Records that a sweep had yet to delete may be among them; what they say no read can reach. The sweep
 /// starts anew after a restart.
@@ -51,6 +69,9 @@ pub enum RestoreError {
 pub struct Restorer {
     index: Index,
     last: Revision,
+    last_fact: Option<FactKey>,
+    leases: Leases,
+    attached: BTreeMap<Key, i64>,
 }
 
 impl Default for Restorer {
@@ -68,6 +89,9 @@ impl Restorer {
                 main: State::FIRST_REVISION,
                 sub: i64::MAX,
             },
+            last_fact: None,
+            leases: Leases::default(),
+            attached: BTreeMap::new(),
         }
     }
 
@@ -85,6 +109,7 @@ impl Restorer {
                 create_revision,
                 version,
                 value_bytes,
+                lease,
             } => {
                 let possible =
                     create_revision > State::FIRST_REVISION && create_revision <= at.main && version > 0;
@@ -95,15 +120,9 @@ impl Restorer {
                         version,
                     });
                 }
-                (
-                    key,
-                    Point::put(
-                        at,
-                        create_revision,
-                        version,
-                        key.len().saturating_add(value_bytes),
-                    ),
-                )
+                self.attach(key, lease);
+                let bytes = key.len().saturating_add(value_bytes);
+                (key, Point::put(at, create_revision, version, bytes))
             }
             RecordHead::Delete { key } => {
                 if !is_sub(at.sub) {
@@ -113,6 +132,7 @@ impl Restorer {
                         version: 0,
                     });
                 }
+                self.attach(key, 0);
                 (key, Point::deletion(at, key.len()))
             }
         };
@@ -121,11 +141,36 @@ impl Restorer {
         Ok(())
     }
 
+    fn attach(&mut self, key: &[u8], lease: i64) {
+        if lease != 0 {
+            self.attached.insert(key.into(), lease);
+        } else if !self.attached.is_empty() {
+            self.attached.remove(key);
+        }
+    }
+
+    /// Takes the next fact, see [`State::facts`]; before, after or between the records.
+    ///
+    /// # Errors
+    /// Where the fact is out of order.
+    pub fn push_fact(&mut self, fact: Fact) -> Result<(), RestoreError> {
+        let key = fact.key();
+        if self.last_fact.as_ref().is_some_and(|last| *last >= key) {
+            return Err(RestoreError::FactOutOfOrder { at: key });
+        }
+        self.last_fact = Some(key);
+        match fact {
+            Fact::Clock { ms } => self.leases.restore_clock(ms),
+            Fact::Lease { id, term } => self.leases.restore(id, term),
+        }
+        Ok(())
+    }
+
     /// Ends with the stored revision and compacted revision ([`State::revision`], [`State::compacted`]).
     ///
     /// # Errors
     /// Where they do not belong to each other or to the records.
-    pub fn finish(self, revision: i64, compacted: i64) -> Result<State, RestoreError> {
+    pub fn finish(mut self, revision: i64, compacted: i64) -> Result<State, RestoreError> {
         if revision < State::FIRST_REVISION || compacted < State::NEVER_COMPACTED || compacted > revision {
             return Err(RestoreError::ImpossibleNumbers { revision, compacted });
         }
@@ -135,11 +180,13 @@ impl Restorer {
                 revision,
             });
         }
+        self.leases.restore_attached(self.attached)?;
         Ok(State {
             index: self.index,
             revision,
             compacted,
             auth: crate::Auth::new(),
+            leases: self.leases,
         })
     }
 }
@@ -182,6 +229,7 @@ mod tests {
             create_revision,
             version,
             value_bytes: 1,
+            lease: 0,
         }
     }
 

@@ -1,11 +1,13 @@
 //! The state machine's memory and its entrance.
 
+use crate::fact::Fact;
 use crate::index::Index;
+use crate::lease::Leases;
 use crate::plan::Plan;
 use crate::txn::{self, Branch};
 use crate::write::{Stop, Writer};
 use crate::{
-    Auth, Caller, Command, Compact, Error, KeyValue, Outcome, Put, Range, Record, Request, Response,
+    Auth, Caller, Command, Compact, Effects, Error, KeyValue, Outcome, Put, Range, Request, Response,
     Revision, Txn,
 };
 
@@ -30,19 +32,14 @@ impl<V: Values + ?Sized> Values for &V {
     }
 }
 
-/// What [`State::apply`] has to know besides the index.
-pub trait ApplyView: Values {
-    /// Whether the lease exists at this point of the log.
-    fn has_lease(&self, lease: i64) -> bool;
-}
-
-/// The data model's state without its values: revisions and the key index.
+/// The data model's state without its values: revisions, the key index, and the facts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct State {
     pub(crate) index: Index,
     pub(crate) revision: i64,
     pub(crate) compacted: i64,
     pub(crate) auth: Auth,
+    pub(crate) leases: Leases,
 }
 
 impl Default for State {
@@ -65,6 +62,7 @@ impl State {
             revision: Self::FIRST_REVISION,
             compacted: Self::NEVER_COMPACTED,
             auth: Auth::new(),
+            leases: Leases::default(),
         }
     }
 
@@ -92,8 +90,8 @@ impl State {
 
     /// Applies one committed command.
     ///
-    /// Writes it caused are appended to `writes` in the order of their sub-revisions. The caller makes them
-    /// durable together with the applied index, and serves them through `view` to the next command.
+    /// What it changed is appended to `effects`. The caller makes that durable together with the applied index,
+    /// and serves the records through `view` to the next command.
     ///
     /// A command that was not validated (see [`Command::validate`]) is applied or refused the same on every
     /// node.
@@ -101,11 +99,11 @@ impl State {
     /// # Errors
     /// What `view` answers where it cannot give back a value. Then nothing has changed, and the node must not
     /// go on to the next command.
-    pub fn apply<V: ApplyView>(
+    pub fn apply<V: Values>(
         &mut self,
         view: &V,
         command: &Command,
-        writes: &mut Vec<(Revision, Record)>,
+        effects: &mut Effects,
     ) -> Result<Outcome, V::Error> {
         let (caller, command) = command.split();
         if let Err(refused) = self.authorize(caller, Request::Command(command)) {
@@ -118,9 +116,13 @@ impl State {
             Command::Auth(change) => self.change_auth(change).map_err(Stop::Refused),
             Command::As { .. } => unreachable!("the command was split from its caller"),
             Command::Compact(compact) => self.compact(compact).map_err(Stop::Refused),
-            Command::Txn(txn) => self.write(view, writes, |writer| writer.txn(txn)),
-            Command::DeleteRange(delete) => self.write(view, writes, |writer| writer.delete_range(delete)),
-            Command::Put(put) => self.write(view, writes, |writer| writer.single_put(put)),
+            Command::Txn(txn) => self.write(view, effects, |writer| writer.txn(txn)),
+            Command::DeleteRange(delete) => self.write(view, effects, |writer| writer.delete_range(delete)),
+            Command::Put(put) => self.write(view, effects, |writer| writer.single_put(put)),
+            Command::LeaseGrant(grant) => self.lease_grant(grant, effects).map_err(Stop::Refused),
+            Command::LeaseRevoke(revoke) => self.lease_revoke(view, revoke, effects).map_err(Stop::Refused),
+            Command::LeaseRenew(renew) => Ok(self.lease_renew(renew, effects)),
+            Command::LeaseExpire(expire) => Ok(self.lease_expire(view, expire, effects)),
         };
         match answer {
             Ok(response) => Ok(Outcome {
@@ -136,13 +138,13 @@ impl State {
     }
 
     /// Runs what may write, as a whole or not at all.
-    fn write<'a, V: ApplyView>(
+    fn write<'a, V: Values>(
         &'a mut self,
         view: &'a V,
-        writes: &'a mut Vec<(Revision, Record)>,
+        effects: &'a mut Effects,
         run: impl FnOnce(&mut Writer<'a, V>) -> Result<Response, Stop<V::Error>>,
     ) -> Result<Response, Stop<V::Error>> {
-        let mut writer = Writer::new(self, view, writes);
+        let mut writer = Writer::new(self, view, effects);
         let answer = run(&mut writer);
         match &answer {
             Ok(_) => writer.commit(),
@@ -173,6 +175,11 @@ impl State {
     /// Why not.
     pub fn authorize(&self, caller: &Caller, request: Request<'_>) -> Result<(), Error> {
         Ok(self.auth.check(caller, request, self)?)
+    }
+
+    /// All facts, in the order of their keys: what a snapshot carries besides the records.
+    pub fn facts(&self) -> impl Iterator<Item = Fact> {
+        self.leases.facts()
     }
 
     /// Decides a read against the index alone; the caller fetches the values without any lock.
@@ -239,8 +246,8 @@ impl State {
     }
 
     /// The lease check of etcd: no lease at all, or one that exists.
-    pub(crate) fn check_lease<V: ApplyView>(view: &V, put: &Put) -> Result<(), Error> {
-        if put.lease == 0 || view.has_lease(put.lease) {
+    pub(crate) fn check_lease(&self, put: &Put) -> Result<(), Error> {
+        if put.lease == 0 || self.leases.exists(put.lease) {
             Ok(())
         } else {
             Err(Error::LeaseNotFound)

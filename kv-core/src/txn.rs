@@ -8,8 +8,8 @@ use std::cmp::Ordering;
 
 use crate::history::Point;
 use crate::{
-    ApplyView, Compare, CompareResult, CompareTarget, DeleteRange, Error, KeyRange, Op, Put, Range, Response,
-    State, Txn, Values,
+    Compare, CompareResult, CompareTarget, DeleteRange, Error, KeyRange, Op, Put, Range, Response, State,
+    Txn, Values,
 };
 
 /// A transaction whose compares are decided, inside ones too.
@@ -50,16 +50,16 @@ impl<'a> Branch<'a> {
     }
 
     /// Refuses puts on a missing key that would keep its value or lease, and on a missing lease.
-    pub(crate) fn check_puts<V: ApplyView>(&self, state: &State, view: &V) -> Result<(), Error> {
+    pub(crate) fn check_puts(&self, state: &State) -> Result<(), Error> {
         for step in &self.steps {
             match step {
                 Step::Put(put) => {
                     if (put.ignore_value || put.ignore_lease) && !state.exists(&put.key) {
                         return Err(Error::KeyNotFound);
                     }
-                    State::check_lease(view, put)?;
+                    state.check_lease(put)?;
                 }
-                Step::Txn(inner) => inner.check_puts(state, view)?,
+                Step::Txn(inner) => inner.check_puts(state)?,
                 Step::Range(_) | Step::DeleteRange(_) => {}
             }
         }

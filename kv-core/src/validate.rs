@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use crate::intervals::Intervals;
-use crate::{Command, DeleteRange, Error, Op, Put, Range, Txn};
+use crate::{Command, DeleteRange, Error, LeaseGrant, LeaseTerm, Op, Put, Range, Txn};
 
 /// Bounds of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +33,12 @@ impl Command {
             Command::Put(put) => put.validate(),
             Command::DeleteRange(delete) => delete.validate(),
             Command::Txn(txn) => txn.validate(limits),
-            Command::Compact(_) | Command::Auth(_) => Ok(()),
+            Command::LeaseGrant(grant) => grant.validate(),
+            Command::Compact(_)
+            | Command::Auth(_)
+            | Command::LeaseRevoke(_)
+            | Command::LeaseRenew(_)
+            | Command::LeaseExpire(_) => Ok(()),
             Command::As { .. } => self.bare().validate(limits),
         }
     }
@@ -58,6 +63,15 @@ impl Put {
         }
         if self.ignore_lease && self.lease != 0 {
             return Err(Error::LeaseProvided);
+        }
+        Ok(())
+    }
+}
+
+impl LeaseGrant {
+    fn validate(&self) -> Result<(), Error> {
+        if self.ttl_s > LeaseTerm::TTL_S_MAX {
+            return Err(Error::LeaseTtlTooLarge);
         }
         Ok(())
     }

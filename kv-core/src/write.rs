@@ -1,9 +1,10 @@
 //! The writes of one command: all at one revision, all or none.
 
 use crate::index::Index;
+use crate::key::Key;
 use crate::txn::{Branch, Step};
 use crate::{
-    ApplyView, DeleteRange, Error, KeyRange, KeyValue, Put, Range, Record, Response, Revision, State, Txn,
+    DeleteRange, Effects, Error, KeyRange, KeyValue, Put, Range, Record, Response, Revision, State, Txn,
     Values,
 };
 
@@ -25,8 +26,8 @@ impl<E> From<Error> for Stop<E> {
 pub(crate) struct Writer<'a, V> {
     state: &'a mut State,
     view: &'a V,
-    writes: &'a mut Vec<(Revision, Record)>,
-    /// Where in `writes` this command's begin.
+    effects: &'a mut Effects,
+    /// Where in the records this command's begin.
     begin: usize,
 }
 
@@ -49,31 +50,34 @@ impl<V: Values> Values for Overlay<'_, V> {
     }
 }
 
-impl<'a, V: ApplyView> Writer<'a, V> {
-    pub(crate) fn new(state: &'a mut State, view: &'a V, writes: &'a mut Vec<(Revision, Record)>) -> Self {
-        let begin = writes.len();
+impl<'a, V: Values> Writer<'a, V> {
+    pub(crate) fn new(state: &'a mut State, view: &'a V, effects: &'a mut Effects) -> Self {
+        let begin = effects.records.len();
         Writer {
             state,
             view,
-            writes,
+            effects,
             begin,
         }
     }
 
-    /// The revision advances by one where anything was written.
+    /// The revision advances by one where anything was written, and leases follow what was.
     pub(crate) fn commit(self) {
         self.state.revision = self.visible();
+        for (_, record) in &self.effects.records[self.begin..] {
+            self.state.leases.follow(record);
+        }
     }
 
     /// Takes back what was written, as if the command had not been.
     pub(crate) fn roll_back(self) {
-        for (_, record) in self.writes.drain(self.begin..).rev() {
+        for (_, record) in self.effects.records.drain(self.begin..).rev() {
             self.state.index.undo(record.key());
         }
     }
 
     fn own(&self) -> &[(Revision, Record)] {
-        &self.writes[self.begin..]
+        &self.effects.records[self.begin..]
     }
 
     fn overlay(&self) -> Overlay<'_, V> {
@@ -116,7 +120,7 @@ impl<'a, V: ApplyView> Writer<'a, V> {
     /// A put that is the whole command. etcd asks for the lease first here, and in a transaction for the key
     /// first.
     pub(crate) fn single_put(&mut self, put: &Put) -> Result<Response, Stop<V::Error>> {
-        State::check_lease(self.view, put)?;
+        self.state.check_lease(put)?;
         self.put(put)
     }
 
@@ -147,7 +151,7 @@ impl<'a, V: ApplyView> Writer<'a, V> {
             version,
             lease,
         };
-        self.writes.push((at, Record::Put(kv)));
+        self.effects.records.push((at, Record::Put(kv)));
         Ok(Response::Put {
             prev_kv: previous.filter(|_| put.prev_kv),
         })
@@ -159,7 +163,7 @@ impl<'a, V: ApplyView> Writer<'a, V> {
         } else {
             Vec::new()
         };
-        let (at, before) = (self.next(), self.writes.len());
+        let (at, before) = (self.next(), self.effects.records.len());
         let keys = KeyRange::new(&delete.key, &delete.range_end);
         self.state.index.delete(keys, at, |key, at| {
             // The request's own bytes where they are the key; a copy where the key came out of a range.
@@ -168,10 +172,23 @@ impl<'a, V: ApplyView> Writer<'a, V> {
             } else {
                 key.to_vec().into()
             };
-            self.writes.push((at, Record::Delete { key }));
+            self.effects.records.push((at, Record::Delete { key }));
         });
-        let deleted = i64::try_from(self.writes.len() - before).expect("a length fits into an i64");
+        let deleted = i64::try_from(self.effects.records.len() - before).expect("a length fits into an i64");
         Ok(Response::DeleteRange { deleted, prev_kvs })
+    }
+
+    /// Deletes keys that exist, in the order given.
+    pub(crate) fn delete_keys(&mut self, keys: &[Key]) {
+        for key in keys {
+            let at = self.next();
+            let records = &mut self.effects.records;
+            let index = &mut self.state.index;
+            index.delete(KeyRange::One(key.as_slice()), at, |key, at| {
+                let key = key.to_vec().into();
+                records.push((at, Record::Delete { key }));
+            });
+        }
     }
 
     fn read_for_delete(&self, delete: &DeleteRange) -> Result<Vec<KeyValue>, Stop<V::Error>> {
@@ -187,7 +204,7 @@ impl<'a, V: ApplyView> Writer<'a, V> {
     /// A whole transaction: everything that can be refused is, before anything is written.
     pub(crate) fn txn(&mut self, txn: &Txn) -> Result<Response, Stop<V::Error>> {
         let branch = Branch::decide(self.state, self.view, txn).map_err(Stop::Fault)?;
-        branch.check_puts(self.state, self.view)?;
+        branch.check_puts(self.state)?;
         branch.check_ranges(self.state)?;
         self.run(&branch)
     }

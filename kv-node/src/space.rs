@@ -31,9 +31,15 @@ pub fn grows(command: &Command) -> bool {
         })
     }
     match command.bare() {
-        Command::Put(_) => true,
+        Command::Put(_) | Command::LeaseGrant(_) => true,
         Command::Txn(txn) => any_put(&txn.success) || any_put(&txn.failure),
-        Command::DeleteRange(_) | Command::Compact(_) | Command::Auth(_) | Command::As { .. } => false,
+        Command::DeleteRange(_)
+        | Command::Compact(_)
+        | Command::Auth(_)
+        | Command::As { .. }
+        | Command::LeaseRevoke(_)
+        | Command::LeaseRenew(_)
+        | Command::LeaseExpire(_) => false,
     }
 }
 

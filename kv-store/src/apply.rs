@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use kv_core::{ApplyView, Command, KeyValue, Outcome, Record, Revision, Values};
+use kv_core::{Command, Effects, KeyValue, Outcome, Record, Revision, Values};
 
 use crate::{
     AppliedPoint,
@@ -18,7 +18,7 @@ pub type Entry = (u64, Option<Command>);
 
 /// What entries that were applied have brought about.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Effects {
+pub struct Applied {
     /// One outcome for each command, in order.
     pub outcomes: Vec<Outcome>,
     /// What was written, in order of revision.
@@ -50,17 +50,10 @@ impl Values for View<'_> {
     }
 }
 
-impl ApplyView for View<'_> {
-    /// No command grants a lease, so there is none.
-    fn has_lease(&self, _lease: i64) -> bool {
-        false
-    }
-}
-
 /// Applies entries to a generation; the caller is the only one who does.
-pub(crate) fn apply(live: &Live, entries: &[Entry], raft: Bytes) -> Result<Effects, Fault> {
+pub(crate) fn apply(live: &Live, entries: &[Entry], raft: Bytes) -> Result<Applied, Fault> {
     let Some(&(last, _)) = entries.last() else {
-        return Ok(Effects {
+        return Ok(Applied {
             outcomes: Vec::new(),
             records: Records::from([]),
         });
@@ -70,17 +63,17 @@ pub(crate) fn apply(live: &Live, entries: &[Entry], raft: Bytes) -> Result<Effec
     let commands = || entries.iter().filter_map(|(_, command)| command.as_ref());
     let fetched = prefetch(live, commands())?;
 
-    let mut written = Vec::new();
+    let mut written = Effects::default();
     let mut outcomes = Vec::with_capacity(entries.len());
     let mut core = live.core.write();
     for command in commands() {
         let view = View {
             live,
             fetched: &fetched,
-            written: &written,
+            written: &written.records,
         };
-        let mut writes = Vec::new();
-        match core.state.apply(&view, command, &mut writes) {
+        let mut effects = Effects::default();
+        match core.state.apply(&view, command, &mut effects) {
             Ok(outcome) => outcomes.push(outcome),
             Err(missing) => {
                 // The commands before it are in the state, and will never be in the engine.
@@ -89,7 +82,7 @@ pub(crate) fn apply(live: &Live, entries: &[Entry], raft: Bytes) -> Result<Effec
                 return Err(fault);
             }
         }
-        written.append(&mut writes);
+        written.append(&mut effects);
     }
     let point = AppliedPoint { index: last, raft };
     core.applied = Some(point.clone());
@@ -101,7 +94,7 @@ pub(crate) fn apply(live: &Live, entries: &[Entry], raft: Bytes) -> Result<Effec
     let item = Item::new(written, change);
     let records = item.records.clone();
     live.queue.push(item);
-    Ok(Effects { outcomes, records })
+    Ok(Applied { outcomes, records })
 }
 
 fn assert_contiguous(live: &Live, entries: &[Entry]) {

@@ -122,7 +122,7 @@ impl Block {
     }
 
     /// Its key.
-    pub(crate) fn key(&self) -> Key {
+    pub(crate) fn key(&self) -> Key<'static> {
         Key::Block(self.first)
     }
 

@@ -8,26 +8,31 @@ use bytes::{BufMut, Bytes, BytesMut};
 use kv_core::Revision;
 
 /// Version of the envelope. A reader refuses any other.
-const ENVELOPE_VERSION: u8 = 1;
+const ENVELOPE_VERSION: u8 = 2;
 /// Version byte and CRC32C.
 const ENVELOPE_BYTES: usize = 1 + 4;
 
 /// Every key that the store writes. The order of the variants is the order on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Key {
+pub(crate) enum Key<'a> {
     /// The applied point and what belongs to it, see `meta`.
     Meta,
+    /// A fact, under the key that kv-core gives it.
+    Fact(&'a [u8]),
     /// A block of records whose first one was written at this revision, see `block`.
     Block(Revision),
 }
 
 const META_PREFIX: u8 = 0x01;
+const FACT_PREFIX: u8 = 0x08;
 const BLOCK_PREFIX: u8 = 0x10;
 
-impl Key {
+impl<'a> Key<'a> {
+    /// The least key of facts; those of blocks come after all of them.
+    pub(crate) const FIRST_FACT: Key<'static> = Key::Fact(&[]);
     /// The least and greatest keys of blocks.
-    pub(crate) const FIRST_BLOCK: Key = Key::Block(Revision { main: 0, sub: 0 });
-    pub(crate) const LAST_BLOCK: Key = Key::Block(Revision {
+    pub(crate) const FIRST_BLOCK: Key<'static> = Key::Block(Revision { main: 0, sub: 0 });
+    pub(crate) const LAST_BLOCK: Key<'static> = Key::Block(Revision {
         main: i64::MAX,
         sub: i64::MAX,
     });
@@ -35,6 +40,7 @@ impl Key {
     pub(crate) fn to_bytes(self) -> Bytes {
         match self {
             Key::Meta => Bytes::from_static(&[META_PREFIX]),
+            Key::Fact(key) => [&[FACT_PREFIX], key].concat().into(),
             Key::Block(revision) => {
                 let mut bytes = [BLOCK_PREFIX; 1 + Revision::BYTES];
                 bytes[1..].copy_from_slice(&revision.to_bytes());
@@ -43,9 +49,10 @@ impl Key {
         }
     }
 
-    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Key, Damage> {
+    pub(crate) fn from_bytes(bytes: &'a [u8]) -> Result<Key<'a>, Damage> {
         match bytes.split_first() {
             Some((&META_PREFIX, [])) => Ok(Key::Meta),
+            Some((&FACT_PREFIX, key)) => Ok(Key::Fact(key)),
             Some((&BLOCK_PREFIX, rest)) => Revision::from_bytes(rest)
                 .map(Key::Block)
                 .ok_or(Damage("a key that is no revision")),
@@ -137,10 +144,12 @@ mod tests {
 
     use super::*;
 
-    fn key() -> impl Strategy<Value = Key> {
+    fn key() -> impl Strategy<Value = Key<'static>> {
         let number = prop_oneof![0..300_i64, 0..=i64::MAX];
+        let facts: [&[u8]; 5] = [b"", b"\0", b"a", b"ab", b"\xff"];
         prop_oneof![
             Just(Key::Meta),
+            prop::sample::select(facts.to_vec()).prop_map(Key::Fact),
             (number.clone(), number).prop_map(|(main, sub)| Key::Block(Revision { main, sub })),
         ]
     }
@@ -148,8 +157,9 @@ mod tests {
     proptest! {
         #[test]
         fn keys_keep_their_order_and_come_back(a in key(), b in key()) {
-            prop_assert_eq!(a.cmp(&b), a.to_bytes().cmp(&b.to_bytes()));
-            prop_assert_eq!(Key::from_bytes(&a.to_bytes()), Ok(a));
+            let (a_bytes, b_bytes) = (a.to_bytes(), b.to_bytes());
+            prop_assert_eq!(a.cmp(&b), a_bytes.cmp(&b_bytes));
+            prop_assert_eq!(Key::from_bytes(&a_bytes), Ok(a));
         }
 
         #[test]

@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// The version of the whole format: layout, keys, records.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// What `CURRENT` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -340,6 +340,12 @@ fn parse(dir: &Path, bytes: &[u8]) -> Result<Current, OpenError> {
             known: FORMAT,
         });
     }
+    if format < u64::from(FORMAT) {
+        return Err(OpenError::Damaged {
+            dir: dir.to_owned(),
+            reason: format!("it has format {format}, which is no longer read"),
+        });
+    }
     let current = Current {
         generation: field("generation ").ok_or_else(damaged)?,
         durable_index: field("durable ").ok_or_else(damaged)?,
@@ -388,7 +394,7 @@ mod tests {
             result,
             Err(OpenError::NewerVersion {
                 found: 7,
-                known: 1,
+                known: 2,
                 ..
             })
         ));

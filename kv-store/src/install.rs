@@ -8,14 +8,14 @@ use kv_core::{Revision, State};
 use crate::{
     AppliedPoint, SnapshotHeader, Store,
     block::Builder,
-    codec::{Damage, Key, take_bytes, take_i64, take_varint},
+    codec::{self, Damage, Key, take_bytes, take_i64, take_varint},
     engine::{Batch, Engine},
     error::{Fault, SnapshotError},
     home::Generation,
     live::Live,
     load::{LoadError, load},
-    meta::{Meta, Tally},
-    snapshot::{FORMAT, RECORDS, TRAILER, unseal_chunk},
+    meta::{FactTally, Meta, Tally},
+    snapshot::{FACTS, FORMAT, RECORDS, TRAILER, unseal_chunk},
 };
 
 /// Bytes that are written to the new generation at once.
@@ -35,6 +35,7 @@ pub struct Install {
     number: u64,
     last: Revision,
     tally: Tally,
+    facts: FactTally,
     builder: Builder,
     batch: Batch,
     ended: bool,
@@ -86,6 +87,7 @@ impl Store {
             number: 0,
             last: Revision::default(),
             tally: Tally::default(),
+            facts: FactTally::default(),
             builder: Builder::default(),
             batch: Batch::default(),
             ended: false,
@@ -158,6 +160,10 @@ impl Install {
         }
         self.number += 1;
         match kind {
+            FACTS => {
+                self.hasher.update(chunk);
+                self.take_facts(&payload)
+            }
             RECORDS => {
                 self.hasher.update(chunk);
                 self.take_records(&payload)
@@ -165,6 +171,21 @@ impl Install {
             TRAILER => self.take_trailer(&payload),
             _ => Err(Damage("a chunk of an unknown kind").into()),
         }
+    }
+
+    /// Their meaning and order are checked when all is read again.
+    fn take_facts(&mut self, mut payload: &[u8]) -> Result<(), SnapshotError> {
+        while !payload.is_empty() {
+            let length = take_varint(&mut payload)?;
+            let key = take_bytes(&mut payload, length)?;
+            let length = take_varint(&mut payload)?;
+            let value = take_bytes(&mut payload, length)?;
+            self.facts.add(key, value);
+            let stored = Key::Fact(key).to_bytes();
+            let sealed = codec::seal(&stored, value);
+            self.batch.put(stored, sealed);
+        }
+        self.write_if_due()
     }
 
     fn take_records(&mut self, mut payload: &[u8]) -> Result<(), SnapshotError> {
@@ -184,22 +205,28 @@ impl Install {
                 self.batch.put(key, value);
             }
         }
-        if self.batch.bytes() >= BATCH_BYTES {
-            self.write()?;
-        }
-        Ok(())
+        self.write_if_due()
     }
 
     fn take_trailer(&mut self, mut payload: &[u8]) -> Result<(), SnapshotError> {
-        let records = take_varint(&mut payload)?;
-        if records != self.tally.records {
-            let reason = format!("{} of {records} records came", self.tally.records);
+        let (facts, records) = (take_varint(&mut payload)?, take_varint(&mut payload)?);
+        if (facts, records) != (self.facts.facts, self.tally.records) {
+            let (facts_came, records_came) = (self.facts.facts, self.tally.records);
+            let reason =
+                format!("{facts_came} of {facts} facts and {records_came} of {records} records came");
             return Err(SnapshotError::Damaged(reason));
         }
         if payload != self.hasher.finalize().as_bytes() {
             return Err(Damage("its hash does not match").into());
         }
         self.ended = true;
+        Ok(())
+    }
+
+    fn write_if_due(&mut self) -> Result<(), SnapshotError> {
+        if self.batch.bytes() >= BATCH_BYTES {
+            self.write()?;
+        }
         Ok(())
     }
 
@@ -230,6 +257,7 @@ impl Install {
             revision,
             compacted,
             tally: self.tally,
+            facts: self.facts,
             ..Meta::empty(self.cluster_id)
         };
         self.batch.put(Key::Meta.to_bytes(), meta.encode());

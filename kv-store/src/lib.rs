@@ -8,10 +8,10 @@
 //!
 //! The log is the truth, and this is a materialisation of it: after a crash the store is at some
 //! applied point at or above the durable one, whole, and the log has the rest. What is damaged is found (every
-//! value has a checksum, the whole has a tally) and never served; the store is then set aside and rebuilt.
+//! value has a checksum, records and facts have a tally) and never served; the store is then set aside and rebuilt.
 //!
-//! It leaves to others: the log, Raft's own state (it keeps an opaque blob), watches, leases, and when
-//! to sync, sweep, and take snapshots.
+//! It leaves to others: the log, Raft's own state (it keeps an opaque blob), what facts mean (it keeps their bytes),
+//! watches, and when to sync, sweep, and take snapshots.
 
 mod apply;
 mod block;
@@ -33,7 +33,7 @@ mod store;
 mod sweep;
 mod writer;
 
-pub use apply::{Effects, Entry};
+pub use apply::{Applied, Entry};
 pub use engine::{Batch, Engine, EngineError, KeyRange, MemEngine, Scan, SledEngine, SledOptions};
 pub use error::{Fault, OpenError, ReadError, SnapshotError};
 pub use hash::HashKv;

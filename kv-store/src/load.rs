@@ -1,6 +1,6 @@
 //! Reads everything an engine holds: once when a store opens, once when a snapshot has been taken in.
 //!
-//! Promises: a state is only returned if every checksum holds, the records are what the tally says, and the
+//! Promises: a state is only returned if every checksum holds, the records and facts are what the tallies say, and the
 //! applied index is not below what was made durable. sled cuts its own log at the first record that it cannot
 //! read, wherever that is, and opens with what came before; the last check is what finds that.
 
@@ -9,13 +9,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kv_core::{Restorer, State};
+use kv_core::{Fact, Restorer, State};
 
 use crate::{
     block::Block,
-    codec::{Damage, Key},
+    codec::{self, Damage, Key},
     engine::{Engine, EngineError},
-    meta::{Meta, Tally},
+    meta::{FactTally, Meta, Tally},
     record::View,
 };
 
@@ -77,6 +77,7 @@ pub(crate) fn load(engine: &dyn Engine, durable_index: u64) -> Result<(State, Me
             tally.records, meta.tally.records
         )));
     }
+    load_facts(engine, &meta, &mut restorer)?;
     let state = restorer
         .finish(meta.revision, meta.compacted)
         .map_err(|error| LoadError::Damaged(error.to_string()))?;
@@ -86,4 +87,28 @@ pub(crate) fn load(engine: &dyn Engine, durable_index: u64) -> Result<(State, Me
         duration: start.elapsed(),
     };
     Ok((state, meta, loaded))
+}
+
+fn load_facts(engine: &dyn Engine, meta: &Meta, restorer: &mut Restorer) -> Result<(), LoadError> {
+    let mut tally = FactTally::default();
+    let (from, to) = (Key::FIRST_FACT.to_bytes(), Key::FIRST_BLOCK.to_bytes());
+    for pair in engine.scan((Bound::Included(&from), Bound::Excluded(&to))) {
+        let (stored, value) = pair?;
+        let Key::Fact(key) = Key::from_bytes(&stored)? else {
+            return Err(Damage("a key that is no fact's").into());
+        };
+        let value = codec::unseal(&stored, &value)?;
+        tally.add(key, &value);
+        let fact = Fact::from_bytes(key, &value).map_err(|error| LoadError::Damaged(error.to_string()))?;
+        restorer
+            .push_fact(fact)
+            .map_err(|error| LoadError::Damaged(error.to_string()))?;
+    }
+    if tally != meta.facts {
+        return Err(LoadError::Damaged(format!(
+            "it holds {} facts, and should hold {} others",
+            tally.facts, meta.facts.facts
+        )));
+    }
+    Ok(())
 }

@@ -1,4 +1,4 @@
-//! What the engine knows about itself: the applied point and the tally of its records, written in
+//! What the engine knows about itself: the applied point and the tallies of its records and facts, written in
 //! one batch with every change of them.
 
 use bytes::{BufMut, Bytes};
@@ -48,6 +48,36 @@ fn spread(at: Revision) -> u64 {
     x ^ (x >> 31)
 }
 
+/// How many facts there are, and a sum over their keys and values: a fact has one value at a time, so one that
+/// is out of date is found as well.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct FactTally {
+    pub(crate) facts: u64,
+    sum: u64,
+}
+
+impl FactTally {
+    pub(crate) fn add(&mut self, key: &[u8], value: &[u8]) {
+        self.facts += 1;
+        self.sum = self.sum.wrapping_add(digest(key, value));
+    }
+
+    pub(crate) fn remove(&mut self, key: &[u8], value: &[u8]) {
+        assert!(self.facts > 0, "a fact was taken out of an empty store");
+        self.facts -= 1;
+        self.sum = self.sum.wrapping_sub(digest(key, value));
+    }
+}
+
+fn digest(key: &[u8], value: &[u8]) -> u64 {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&(key.len() as u64).to_le_bytes());
+    hasher.update(key).update(value);
+    let hash = hasher.finalize();
+    let first = hash.as_bytes().first_chunk::<8>();
+    u64::from_le_bytes(*first.expect("a hash has 32 bytes"))
+}
+
 /// The meta record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Meta {
@@ -61,6 +91,7 @@ pub(crate) struct Meta {
     /// The compacted revision up to which garbage has been removed.
     pub(crate) swept: i64,
     pub(crate) tally: Tally,
+    pub(crate) facts: FactTally,
 }
 
 impl Meta {
@@ -73,6 +104,7 @@ impl Meta {
             compacted: State::NEVER_COMPACTED,
             swept: State::NEVER_COMPACTED,
             tally: Tally::default(),
+            facts: FactTally::default(),
         }
     }
 
@@ -91,6 +123,8 @@ impl Meta {
         }
         put_varint(&mut out, self.tally.records);
         out.put_u64_le(self.tally.sum);
+        put_varint(&mut out, self.facts.facts);
+        out.put_u64_le(self.facts.sum);
         out.put_slice(raft);
         codec::seal(&Key::Meta.to_bytes(), &out)
     }
@@ -110,6 +144,10 @@ impl Meta {
             records: take_varint(&mut input)?,
             sum: take_u64(&mut input)?,
         };
+        let facts = FactTally {
+            facts: take_varint(&mut input)?,
+            sum: take_u64(&mut input)?,
+        };
         let raft = payload.slice(payload.len() - input.len()..);
         Ok(Meta {
             cluster_id: (flags & 1 != 0).then_some(cluster_id),
@@ -118,6 +156,7 @@ impl Meta {
             compacted,
             swept,
             tally,
+            facts,
         })
     }
 }
@@ -138,6 +177,8 @@ mod tests {
     fn meta_comes_back() {
         let mut tally = Tally::default();
         tally.add(Revision { main: 3, sub: 1 });
+        let mut facts = FactTally::default();
+        facts.add(b"key", b"value");
         let meta = Meta {
             cluster_id: Some(u64::MAX),
             applied: Some(AppliedPoint {
@@ -148,6 +189,7 @@ mod tests {
             compacted: 17,
             swept: 16,
             tally,
+            facts,
         };
         assert_eq!(Meta::decode(&meta.encode()), Ok(meta.clone()));
         let empty = Meta::empty(None);
@@ -166,6 +208,13 @@ mod tests {
         assert_eq!(of(&[(2, 0), (3, 0)]), of(&[(3, 0), (2, 0)]));
         assert_ne!(of(&[(2, 0), (5, 0)]), of(&[(3, 0), (4, 0)]));
         assert_ne!(of(&[(2, 1)]), of(&[(1, 2)]));
+        let fact = |key: &[u8], value: &[u8]| {
+            let mut tally = FactTally::default();
+            tally.add(key, value);
+            tally
+        };
+        assert_ne!(fact(b"a", b"bc"), fact(b"ab", b"c"));
+        assert_ne!(fact(b"a", b"1"), fact(b"a", b"2"));
         let mut tally = of(&[(2, 0), (3, 0)]);
         tally.remove(Revision { main: 2, sub: 0 });
         assert_eq!(tally, of(&[(3, 0)]));

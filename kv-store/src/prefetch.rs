@@ -61,11 +61,13 @@ fn planned(state: &State, wanted: &[Range]) -> Vec<Revision> {
     revisions
 }
 
-/// Whether a command may take long to be applied: it needs values, or deletes a range of keys.
+/// Whether a command may take long to be applied: it needs values, or deletes keys that it does not name.
 pub(crate) fn may_take_long(command: &Command) -> bool {
     match command.bare() {
         Command::DeleteRange(delete) if !delete.range_end.is_empty() => return true,
         Command::Txn(txn) if deletes_range(txn) => return true,
+        // They delete however many keys their leases have.
+        Command::LeaseRevoke(_) | Command::LeaseExpire(_) => return true,
         _ => {}
     }
     let mut wanted = Vec::new();
@@ -86,7 +88,13 @@ fn reads_of(command: &Command, wanted: &mut Vec<Range>) {
         Command::Put(put) => reads_of_put(put, wanted),
         Command::DeleteRange(delete) => reads_of_delete(delete, wanted),
         Command::Txn(txn) => reads_of_txn(txn, wanted),
-        Command::Compact(_) | Command::Auth(_) | Command::As { .. } => {}
+        Command::Compact(_)
+        | Command::Auth(_)
+        | Command::As { .. }
+        | Command::LeaseGrant(_)
+        | Command::LeaseRevoke(_)
+        | Command::LeaseRenew(_)
+        | Command::LeaseExpire(_) => {}
     }
 }
 

@@ -14,18 +14,18 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kv_core::{Record, Revision};
+use kv_core::{Effects, FactChange, Record, Revision};
 use parking_lot::{Condvar, Mutex, RwLock};
 
 use crate::{AppliedPoint, error::Fault};
 
-/// Bytes of records beyond which an applier waits for the engine.
+/// Bytes of records and facts beyond which an applier waits for the engine.
 const QUEUED_BYTES_MAX: u64 = 8 << 20;
 /// How long the writer waits for more before it writes what there is.
 const LINGER: Duration = Duration::from_millis(10);
-/// Records and bytes that are worth a batch at once; also the bounds of a batch, unless a single
+/// Writes and bytes that are worth a batch at once; also the bounds of a batch, unless a single
 /// item is larger. sled answers no read while it takes a batch in.
-const BATCH_RECORDS: usize = 1024;
+const BATCH_WRITES: usize = 1024;
 const BATCH_BYTES: u64 = 1 << 20;
 
 /// Records in order of revision, shared with the readers.
@@ -35,6 +35,7 @@ pub type Records = Arc<[(Revision, Record)]>;
 #[derive(Debug, Clone)]
 pub(crate) struct Item {
     pub(crate) records: Records,
+    pub(crate) facts: Vec<FactChange>,
     pub(crate) change: Change,
     bytes: u64,
 }
@@ -56,14 +57,27 @@ pub(crate) enum Change {
 }
 
 impl Item {
-    pub(crate) fn new(records: Vec<(Revision, Record)>, change: Change) -> Item {
-        let bytes = records.iter().map(|(_, record)| record_bytes(record)).sum();
+    pub(crate) fn new(effects: Effects, change: Change) -> Item {
+        let Effects { records, facts } = effects;
+        let records_bytes: u64 = records.iter().map(|(_, record)| record_bytes(record)).sum();
+        let facts_bytes: u64 = facts.iter().map(fact_bytes).sum();
         Item {
             records: records.into(),
+            facts,
             change,
-            bytes,
+            bytes: records_bytes + facts_bytes,
         }
     }
+
+    /// What it adds to a batch, as far as that is bounded by a number.
+    fn writes(&self) -> usize {
+        self.records.len() + self.facts.len()
+    }
+}
+
+fn fact_bytes(change: &FactChange) -> u64 {
+    let value_bytes = change.value.as_ref().map_or(0, bytes::Bytes::len);
+    (change.key.len() + value_bytes + size_of::<FactChange>()) as u64
 }
 
 fn record_bytes(record: &Record) -> u64 {
@@ -88,7 +102,7 @@ pub(crate) struct Queue {
 #[derive(Debug, Default)]
 struct Progress {
     items: VecDeque<Arc<Item>>,
-    records: usize,
+    writes: usize,
     bytes: u64,
     /// Items ever pushed, and ever written.
     pushed: u64,
@@ -106,7 +120,7 @@ struct Progress {
 
 impl Progress {
     fn is_worth_a_batch(&self) -> bool {
-        self.records >= BATCH_RECORDS || self.bytes >= BATCH_BYTES
+        self.writes >= BATCH_WRITES || self.bytes >= BATCH_BYTES
     }
 }
 
@@ -143,7 +157,7 @@ impl Queue {
         }
         let mut progress = self.progress.lock();
         let was_empty = progress.items.is_empty();
-        progress.records += item.records.len();
+        progress.writes += item.writes();
         progress.bytes += item.bytes;
         progress.pushed += 1;
         progress.items.push_back(Arc::new(item));
@@ -230,7 +244,7 @@ impl Queue {
         let count = count.min(progress.items.len());
         let items: Vec<_> = progress.items.drain(..count).collect();
         for item in &items {
-            progress.records -= item.records.len();
+            progress.writes -= item.writes();
             progress.bytes -= item.bytes;
         }
         progress.written += count as u64;
@@ -275,13 +289,13 @@ impl Queue {
 /// The items that go into one batch: at least one, and a sweep by itself, because it looks for its
 /// records in the engine.
 fn first_batch(items: &VecDeque<Arc<Item>>) -> Vec<Arc<Item>> {
-    let (mut records, mut bytes) = (0, 0);
+    let (mut writes, mut bytes) = (0, 0);
     let mut batch: Vec<Arc<Item>> = Vec::new();
     for item in items {
         let sweep = matches!(item.change, Change::Swept { .. });
-        records += item.records.len();
+        writes += item.writes();
         bytes += item.bytes;
-        let full = records > BATCH_RECORDS || bytes > BATCH_BYTES;
+        let full = writes > BATCH_WRITES || bytes > BATCH_BYTES;
         if !batch.is_empty() && (full || sweep) {
             break;
         }

@@ -77,7 +77,7 @@ impl<'a> View<'a> {
         }
     }
 
-    /// What the index keeps of it.
+    /// What the state keeps of it.
     pub(crate) fn head(&self) -> RecordHead<'a> {
         match *self {
             View::Put {
@@ -85,12 +85,13 @@ impl<'a> View<'a> {
                 value,
                 create_revision,
                 version,
-                ..
+                lease,
             } => RecordHead::Put {
                 key,
                 create_revision,
                 version,
                 value_bytes: value.len(),
+                lease,
             },
             View::Delete { key } => RecordHead::Delete { key },
         }

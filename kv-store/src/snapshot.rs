@@ -2,17 +2,19 @@
 //!
 //! Records are immutable and carry their revision, so a snapshot is a scan that leaves out what is
 //! above its revision; writers go on. Garbage that is not swept yet comes along, and the receiver sweeps it.
+//! Facts do change, so they are taken out of the state when the view is made.
 //!
 //! ```text
 //! chunk   = kind u8, number u64 LE, envelope(payload)      envelope: version, CRC32C over all of it
+//! facts   = { length varint, key, length varint, value }*      these chunks come first
 //! records = { main varint, sub varint, length varint, record }*
-//! trailer = number of records varint, blake3 over header and all chunks before it
+//! trailer = number of facts varint, number of records varint, blake3 over header and all chunks before it
 //! ```
 
 use std::{ops::Bound, sync::Arc};
 
 use bytes::Bytes;
-use kv_core::Revision;
+use kv_core::{Fact, Revision};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -24,9 +26,10 @@ use crate::{
 };
 
 /// The version of the stream.
-pub(crate) const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u32 = 2;
 pub(crate) const RECORDS: u8 = 1;
 pub(crate) const TRAILER: u8 = 2;
+pub(crate) const FACTS: u8 = 3;
 /// Kind and number.
 pub(crate) const CHUNK_HEAD_BYTES: usize = 1 + 8;
 
@@ -70,6 +73,7 @@ impl SnapshotHeader {
 pub struct SnapshotView {
     pin: Pin,
     header: SnapshotHeader,
+    facts: Vec<Fact>,
 }
 
 impl Store {
@@ -80,7 +84,7 @@ impl Store {
     /// [`Fault`] if the engine does not take that in.
     pub fn snapshot(&self) -> Result<SnapshotView, Fault> {
         let live: Arc<Live> = self.live();
-        let (pin, (header, items)) = Pin::new(live.clone(), |core| {
+        let (pin, (header, facts, items)) = Pin::new(live.clone(), |core| {
             let (index, raft) = match &core.applied {
                 Some(point) => (point.index, point.raft.clone()),
                 None => (0, Bytes::new()),
@@ -94,10 +98,10 @@ impl Store {
                 compacted: core.state.compacted(),
                 bytes_estimate: core.state.live_bytes(),
             };
-            (header, live.queue.pushed())
+            (header, core.state.facts().collect(), live.queue.pushed())
         });
         live.queue.wait_written(items)?;
-        Ok(SnapshotView { pin, header })
+        Ok(SnapshotView { pin, header, facts })
     }
 }
 
@@ -107,13 +111,14 @@ impl SnapshotView {
         &self.header
     }
 
-    /// The chunks, of about `max_bytes` each: one is larger only if a single block of records is. The last one
+    /// The chunks, of about `max_bytes` each: one is larger only if a single fact or block of records is. The last one
     /// is the trailer. Can be called again, to send it again: the chunks are the same only while nothing
     /// is swept, so a transfer is begun anew, not resumed.
     pub fn chunks(&self, max_bytes: usize) -> Chunks<'_> {
         Chunks {
             view: self,
             max_bytes,
+            facts: self.facts.iter(),
             from: Bound::Included(Key::FIRST_BLOCK.to_bytes()),
             number: 0,
             records: 0,
@@ -127,6 +132,7 @@ impl SnapshotView {
 pub struct Chunks<'a> {
     view: &'a SnapshotView,
     max_bytes: usize,
+    facts: std::slice::Iter<'a, Fact>,
     from: Bound<Bytes>,
     number: u64,
     records: u64,
@@ -135,8 +141,22 @@ pub struct Chunks<'a> {
 }
 
 impl Chunks<'_> {
+    /// The next facts, as many as fit; empty when all have been.
+    fn facts_payload(&mut self) -> Vec<u8> {
+        let mut payload = Vec::new();
+        while payload.len() < self.max_bytes
+            && let Some(fact) = self.facts.next()
+        {
+            for bytes in [fact.key().to_bytes(), fact.to_bytes()] {
+                put_varint(&mut payload, bytes.len() as u64);
+                payload.extend_from_slice(&bytes);
+            }
+        }
+        payload
+    }
+
     /// The next records, as many as fit; empty at the end.
-    fn payload(&mut self) -> Result<Vec<u8>, Fault> {
+    fn records_payload(&mut self) -> Result<Vec<u8>, Fault> {
         let revision = self.view.header.revision;
         let end = Key::Block(Revision {
             main: revision,
@@ -164,15 +184,21 @@ impl Chunks<'_> {
     }
 
     fn next_chunk(&mut self) -> Result<Bytes, Fault> {
-        let payload = self.payload()?;
+        let facts = self.facts_payload();
+        let (kind, payload) = if facts.is_empty() {
+            (RECORDS, self.records_payload()?)
+        } else {
+            (FACTS, facts)
+        };
         if !payload.is_empty() {
-            let chunk = seal_chunk(RECORDS, self.number, &payload);
+            let chunk = seal_chunk(kind, self.number, &payload);
             self.number += 1;
             self.hasher.update(&chunk);
             return Ok(chunk);
         }
         self.ended = true;
         let mut trailer = Vec::with_capacity(64);
+        put_varint(&mut trailer, self.view.facts.len() as u64);
         put_varint(&mut trailer, self.records);
         trailer.extend_from_slice(self.hasher.finalize().as_bytes());
         Ok(seal_chunk(TRAILER, self.number, &trailer))

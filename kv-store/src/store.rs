@@ -10,12 +10,12 @@ use std::{
 };
 
 use bytes::Bytes;
-use kv_core::{Auth, Caller, KeyRange, Outcome, Range, RangeResult, Request, Txn};
+use kv_core::{Auth, Caller, KeyRange, Outcome, Range, RangeResult, Request, State, Txn};
 use parking_lot::{Mutex, RwLock};
 
 use crate::{
     AppliedPoint, Loaded,
-    apply::{self, Effects, Entry, View},
+    apply::{self, Applied, Entry, View},
     engine::SledOptions,
     error::{Fault, OpenError, ReadError},
     home::{self, Home, open_error},
@@ -182,6 +182,12 @@ impl Store {
         self.live().core.read().state.compacted()
     }
 
+    /// Looks at the state: leases and whatever else are facts. Never blocks on the disk; nothing is applied while
+    /// `look` runs, so it must be short.
+    pub fn with_state<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        look(&self.live().core.read().state)
+    }
+
     /// Number of keys that exist. Never blocks on the disk.
     pub fn keys(&self) -> usize {
         self.live().core.read().state.keys()
@@ -221,7 +227,7 @@ impl Store {
     /// # Panics
     /// If two threads apply at once, or if the entries do not follow the applied one: both would
     /// make this node's state differ from the others'.
-    pub fn apply(&self, entries: &[Entry], raft: Bytes) -> Result<Effects, Fault> {
+    pub fn apply(&self, entries: &[Entry], raft: Bytes) -> Result<Applied, Fault> {
         let applier = self.inner.applier.try_lock();
         assert!(applier.is_some(), "two threads apply entries at once");
         apply::apply(&self.live(), entries, raft)

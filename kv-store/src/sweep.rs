@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use kv_core::{Revision, State};
+use kv_core::{Effects, Revision, State};
 
 use crate::{
     Store,
@@ -98,7 +98,7 @@ impl Store {
             let (dropped, through) = sweep.slice();
             if !dropped.is_empty() || through.is_some() {
                 live.queue.push(Item::new(
-                    Vec::new(),
+                    Effects::default(),
                     Change::Swept {
                         dropped: dropped.clone(),
                         through,

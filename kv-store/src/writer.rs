@@ -9,11 +9,12 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use kv_core::Revision;
 
 use crate::{
     block::{Block, Builder},
-    codec::{Damage, Key},
+    codec::{self, Damage, Key},
     engine::{Batch, Engine, EngineError},
     error::Fault,
     meta::Meta,
@@ -87,7 +88,9 @@ impl Writer {
     fn prepare(&self, items: &[Arc<Item>], meta: &mut Meta) -> Result<Batch, Fault> {
         let mut batch = Batch::default();
         let mut builder = Builder::default();
+        let mut facts = BTreeMap::new();
         for item in items {
+            facts.extend(item.facts.iter().map(|change| (&change.key, &change.value)));
             for (at, record) in item.records.iter() {
                 meta.tally.add(*at);
                 if let Some((key, value)) = builder.push(*at, record) {
@@ -113,9 +116,35 @@ impl Writer {
         if let Some((key, value)) = builder.finish() {
             batch.put(key, value);
         }
+        for (key, value) in facts {
+            put_fact(&*self.engine, key, value.as_ref(), meta, &mut batch)?;
+        }
         batch.put(Key::Meta.to_bytes(), meta.encode());
         Ok(batch)
     }
+}
+
+/// Brings a fact up to date. However often it changed meanwhile, it is written once.
+fn put_fact(
+    engine: &dyn Engine,
+    key: &[u8],
+    value: Option<&Bytes>,
+    meta: &mut Meta,
+    batch: &mut Batch,
+) -> Result<(), Fault> {
+    let stored = Key::Fact(key).to_bytes();
+    if let Some(old) = engine.get(&stored)? {
+        meta.facts.remove(key, &codec::unseal(&stored, &old)?);
+    }
+    match value {
+        Some(value) => {
+            meta.facts.add(key, value);
+            let sealed = codec::seal(&stored, value);
+            batch.put(stored, sealed);
+        }
+        None => batch.delete(stored),
+    }
+    Ok(())
 }
 
 /// Takes records out of their blocks.
@@ -125,7 +154,7 @@ fn remove(
     meta: &mut Meta,
     batch: &mut Batch,
 ) -> Result<(), Fault> {
-    let mut blocks: BTreeMap<Key, (Block, Vec<Revision>)> = BTreeMap::new();
+    let mut blocks: BTreeMap<Key<'_>, (Block, Vec<Revision>)> = BTreeMap::new();
     for &at in dropped {
         // The last block seen at or before the revision is the right one if it has the record.
         let seen = blocks.range_mut(..=Key::Block(at)).next_back();
@@ -176,8 +205,7 @@ impl Drop for LastWord {
 mod tests {
     use std::sync::atomic::{AtomicBool, Ordering};
 
-    use bytes::Bytes;
-    use kv_core::{KeyValue, Record};
+    use kv_core::{Effects, KeyValue, Record};
 
     use super::*;
     use crate::{
@@ -238,7 +266,11 @@ mod tests {
             revision: main,
             compacted: -1,
         };
-        Item::new(vec![(Revision { main, sub: 0 }, Record::Put(kv))], change)
+        let effects = Effects {
+            records: vec![(Revision { main, sub: 0 }, Record::Put(kv))],
+            facts: Vec::new(),
+        };
+        Item::new(effects, change)
     }
 
     fn start(engine: &Arc<Moody>) -> (Arc<Queue>, JoinHandle<()>) {

@@ -10,7 +10,7 @@ use std::{
     thread,
 };
 
-use common::{Numbers, all, apply_log, options};
+use common::{Numbers, all, apply_log, facts, options};
 use kv_store::Store;
 
 const CHILD_DIR: &str = "KV_STORE_CRASH_TEST_DIR";
@@ -113,7 +113,9 @@ fn a_killed_store_opens_at_or_above_the_durable_index() {
             store.hash_kv(0).expect("hashes"),
             twin.hash_kv(0).expect("hashes")
         );
+        assert_eq!(facts(&store), facts(&twin));
         previous = applied;
     }
+    assert!(facts(&twin).len() > 2, "there is a clock, and there are leases");
     assert!(previous > 100, "the rounds get somewhere");
 }

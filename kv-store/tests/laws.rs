@@ -3,8 +3,8 @@
 mod common;
 
 use bytes::Bytes;
-use common::{all, command, options, range, sweep, transfer};
-use kv_core::{Command, Range};
+use common::{all, command, facts, options, range, sweep, transfer};
+use kv_core::{Command, Fact, Range};
 use kv_store::{ReadError, Store};
 use proptest::{prelude::*, sample::Index};
 
@@ -46,6 +46,14 @@ fn assert_equal(a: &Store, b: &Store) {
         (b.revision(), b.compacted(), b.keys())
     );
     assert_eq!(answer(a, &all()), answer(b, &all()));
+    assert_eq!(facts(a), facts(b));
+    for fact in facts(a) {
+        let Fact::Lease { id, .. } = fact else { continue };
+        let keys = |store: &Store| {
+            store.with_state(|state| state.lease_keys(id).map(<[u8]>::to_vec).collect::<Vec<_>>())
+        };
+        assert_eq!(keys(a), keys(b));
+    }
     assert_eq!(a.hash_kv(0).expect("hashes"), b.hash_kv(0).expect("hashes"));
 }
 

@@ -98,8 +98,10 @@ impl<L: LeaseKeys> Check<'_, L> {
             Command::Put(put) => self.put(put),
             Command::DeleteRange(delete) => self.delete_range(delete),
             Command::Txn(txn) => self.txn(txn),
-            Command::Compact(_) => true,
-            Command::Auth(_) => false,
+            Command::LeaseRevoke(revoke) => self.writes_lease(revoke.id),
+            Command::LeaseRenew(renew) => renew.ids.iter().all(|&id| self.writes_lease(id)),
+            Command::LeaseGrant(_) | Command::Compact(_) => true,
+            Command::LeaseExpire(_) | Command::Auth(_) => false,
             Command::As { .. } => self.command(command.bare()),
         }
     }

@@ -35,7 +35,7 @@ impl State {
 }
 
 impl LeaseKeys for State {
-    fn keys_of(&self, _lease: i64) -> impl Iterator<Item = &[u8]> {
-        std::iter::empty()
+    fn keys_of(&self, lease: i64) -> impl Iterator<Item = &[u8]> {
+        self.lease_keys(lease)
     }
 }

@@ -1,15 +1,18 @@
 //! What a store does for the state machine, in memory.
 
 use std::cell::Cell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use kv_core::{ApplyView, Command, KeyValue, Outcome, Record, Restorer, Revision, State, Swept, Values};
+use bytes::Bytes;
+use kv_core::{
+    Command, Effects, Fact, FactChange, KeyValue, Outcome, Record, Restorer, Revision, State, Swept, Values,
+};
 
-/// The records, the leases, and reads that can be made to fail.
+/// The records, the facts, and reads that can be made to fail.
 #[derive(Clone, Default)]
 pub(crate) struct Disk {
     pub(crate) records: BTreeMap<Revision, Record>,
-    pub(crate) leases: BTreeSet<i64>,
+    pub(crate) facts: BTreeMap<Bytes, Bytes>,
     /// How many reads succeed before one fails; `None` for all.
     pub(crate) reads_left: Cell<Option<u32>>,
 }
@@ -34,24 +37,24 @@ impl Values for Disk {
     }
 }
 
-impl ApplyView for Disk {
-    fn has_lease(&self, lease: i64) -> bool {
-        self.leases.contains(&lease)
-    }
-}
-
 impl Disk {
     /// Applies a command and keeps what it wrote.
     pub(crate) fn apply(&mut self, state: &mut State, command: &Command) -> Outcome {
-        let mut writes = Vec::new();
+        let mut effects = Effects::default();
         let outcome = state
-            .apply(self, command, &mut writes)
+            .apply(self, command, &mut effects)
             .expect("the disk reads everything");
-        for (at, record) in writes {
+        for (at, record) in effects.records {
             assert!(
                 self.records.insert(at, record).is_none(),
                 "{at:?} is written twice"
             );
+        }
+        for FactChange { key, value } in effects.facts {
+            match value {
+                Some(value) => drop(self.facts.insert(key, value)),
+                None => assert!(self.facts.remove(&key).is_some(), "only what exists goes"),
+            }
         }
         outcome
     }
@@ -70,6 +73,10 @@ impl Disk {
             restorer
                 .push(*at, record.head())
                 .expect("the records are those of a state");
+        }
+        for (key, value) in &self.facts {
+            let fact = Fact::from_bytes(key, value).expect("the facts are those of a state");
+            restorer.push_fact(fact).expect("facts come in order");
         }
         restorer
             .finish(state.revision(), state.compacted())

@@ -2,13 +2,10 @@
 
 use bytes::Bytes;
 use kv_core::{
-    Command, Compact, Compare, CompareResult, CompareTarget, DeleteRange, Op, Put, Range, SortOrder,
-    SortTarget, Txn,
+    Command, Compact, Compare, CompareResult, CompareTarget, DeleteRange, LeaseExpire, LeaseGrant,
+    LeaseRenew, LeaseRevoke, Op, Put, Range, SortOrder, SortTarget, Txn,
 };
 use proptest::prelude::*;
-
-/// Leases that exist; 9 is asked for too and does not.
-pub(crate) const LEASES: [i64; 2] = [7, 8];
 
 /// One step of a history.
 #[derive(Clone, Debug)]
@@ -40,6 +37,21 @@ pub(crate) fn command() -> impl Strategy<Value = Command> {
         2 => delete().prop_map(Command::DeleteRange),
         5 => txn().prop_map(Command::Txn),
         1 => revision().prop_map(|revision| Command::Compact(Compact { revision })),
+        4 => lease_command(),
+    ]
+}
+
+/// Few leases, stamps of a clock that may stand still or go back, and TTLs that it passes now and then.
+fn lease_command() -> impl Strategy<Value = Command> {
+    let id = || prop::sample::select(&[-3_i64, 7, 8, 9]);
+    let ids = move || prop::collection::vec(id(), 0..5);
+    let now = || 0..90_000_u64;
+    prop_oneof![
+        4 => (id(), -1..40_i64, now())
+            .prop_map(|(id, ttl_s, now_ms)| Command::LeaseGrant(LeaseGrant { id, ttl_s, now_ms })),
+        1 => id().prop_map(|id| Command::LeaseRevoke(LeaseRevoke { id })),
+        2 => (ids(), now()).prop_map(|(ids, now_ms)| Command::LeaseRenew(LeaseRenew { ids, now_ms })),
+        2 => (ids(), now()).prop_map(|(ids, now_ms)| Command::LeaseExpire(LeaseExpire { ids, now_ms })),
     ]
 }
 
@@ -58,7 +70,7 @@ fn value() -> impl Strategy<Value = Bytes> {
 }
 
 fn lease() -> impl Strategy<Value = i64> {
-    prop_oneof![8 => Just(0), 2 => Just(7), 2 => Just(8), 1 => Just(9)]
+    prop_oneof![8 => Just(0), 2 => Just(7), 2 => Just(8), 1 => Just(-3)]
 }
 
 fn revision() -> impl Strategy<Value = i64> {

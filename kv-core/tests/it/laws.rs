@@ -1,15 +1,15 @@
 //! Random histories: the state machine and the second model must answer the same, whatever is swept and
 //! restarted in between.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use kv_core::{Command, Compact, Limits, Outcome, Range, Record, State};
+use kv_core::{Command, Compact, Effects, Fact, Limits, Outcome, Range, Record, State};
 use proptest::prelude::*;
 use proptest::test_runner::TestCaseResult;
 
 use crate::disk::{Disk, Unreadable};
-use crate::generate::{self, LEASES, Step};
+use crate::generate::{self, Step};
 use crate::model::Model;
 
 struct World {
@@ -21,14 +21,10 @@ struct World {
 
 impl World {
     fn new() -> World {
-        let disk = Disk {
-            leases: BTreeSet::from(LEASES),
-            ..Disk::default()
-        };
         World {
             state: State::new(),
-            disk,
-            model: Model::new(&LEASES),
+            disk: Disk::default(),
+            model: Model::new(),
             cursor: None,
         }
     }
@@ -96,8 +92,14 @@ impl World {
         mut content: crate::model::Content,
         written: Vec<(i64, &Record)>,
     ) -> TestCaseResult {
+        let mut last = None;
         for (main, record) in written {
-            prop_assert_eq!(main, self.model.revision());
+            // Only leases that end have a revision each, and those have nothing but deletions.
+            prop_assert!(main <= self.model.revision());
+            if let (Some(last), Record::Put(_)) = (last, record) {
+                prop_assert_eq!(main, last);
+            }
+            last = Some(main);
             match record {
                 Record::Put(kv) => {
                     prop_assert_eq!(kv.mod_revision, main);
@@ -115,15 +117,15 @@ impl World {
     /// Wherever the disk fails, nothing has changed.
     fn check_faults(&self, command: &Command) -> TestCaseResult {
         for reads in 0.. {
-            let (mut state, mut writes) = (self.state.clone(), Vec::new());
+            let (mut state, mut effects) = (self.state.clone(), Effects::default());
             self.disk.reads_left.set(Some(reads));
-            let outcome = state.apply(&self.disk, command, &mut writes);
+            let outcome = state.apply(&self.disk, command, &mut effects);
             self.disk.reads_left.set(None);
             match outcome {
                 Ok(_) => break,
                 Err(Unreadable(_)) => {
                     prop_assert_eq!(&state, &self.state);
-                    prop_assert_eq!(writes, vec![]);
+                    prop_assert_eq!(effects, Effects::default());
                 }
             }
         }
@@ -152,6 +154,32 @@ impl World {
         };
         let sum: usize = self.disk.records.values().map(bytes).sum();
         prop_assert_eq!(self.state.live_bytes(), sum as u64);
+        self.check_leases()
+    }
+
+    /// Leases, their ends and their keys; and what the disk was told of them.
+    fn check_leases(&self) -> TestCaseResult {
+        let (state, model) = (&self.state, &self.model);
+        prop_assert_eq!(state.clock_ms(), model.clock_ms);
+        prop_assert_eq!(
+            state.leases().collect::<Vec<_>>(),
+            model.leases.keys().copied().collect::<Vec<_>>()
+        );
+        let mut ends = Vec::new();
+        for (&id, &(ttl_s, end)) in &model.leases {
+            let term = state.lease(id).expect("both have it");
+            prop_assert_eq!((term.ttl_s, term.expires_at_ms), (ttl_s, end));
+            prop_assert_eq!(state.lease_keys(id).collect::<Vec<_>>(), model.lease_keys(id));
+            ends.push((end, id));
+        }
+        ends.sort_unstable();
+        prop_assert_eq!(state.lease_ends().collect::<Vec<_>>(), ends);
+        let leased = model.now().values().filter(|kv| kv.lease != 0);
+        prop_assert!(leased.into_iter().all(|kv| model.leases.contains_key(&kv.lease)));
+        let listed = state
+            .facts()
+            .map(|fact: Fact| (fact.key().to_bytes(), fact.to_bytes()));
+        prop_assert_eq!(listed.collect::<BTreeMap<_, _>>(), self.disk.facts.clone());
         Ok(())
     }
 

@@ -18,7 +18,9 @@ pub(crate) struct Model {
     /// Content by revision; the first two are empty.
     pub(crate) contents: Vec<Content>,
     pub(crate) compacted: i64,
-    leases: Vec<i64>,
+    pub(crate) clock_ms: u64,
+    /// TTL in seconds, and end.
+    pub(crate) leases: BTreeMap<i64, (i64, u64)>,
 }
 
 /// Whether `key` is meant by a request's key and range end.
@@ -45,11 +47,12 @@ impl Draft {
 }
 
 impl Model {
-    pub(crate) fn new(leases: &[i64]) -> Model {
+    pub(crate) fn new() -> Model {
         Model {
             contents: vec![Content::new(); 2],
             compacted: -1,
-            leases: leases.to_vec(),
+            clock_ms: 0,
+            leases: BTreeMap::new(),
         }
     }
 
@@ -84,6 +87,40 @@ impl Model {
                 .and_then(|()| self.check(txn, false))
                 .and_then(|()| self.txn(&mut draft, txn)),
             Command::Auth(_) | Command::As { .. } => unreachable!("not of this model, see auth.rs"),
+            Command::LeaseGrant(grant) if self.leases.contains_key(&grant.id) => Err(Error::LeaseExists),
+            Command::LeaseGrant(grant) => {
+                let (id, ttl_s) = (grant.id, grant.ttl_s.max(2));
+                let end = self.tick(grant.now_ms) + ttl_s as u64 * 1000;
+                self.leases.insert(id, (ttl_s, end));
+                Ok(Response::LeaseGrant { id, ttl_s })
+            }
+            Command::LeaseRevoke(revoke) => self
+                .end_lease(revoke.id)
+                .map(|()| Response::LeaseRevoke)
+                .ok_or(Error::LeaseNotFound),
+            Command::LeaseRenew(renew) => {
+                let now = self.tick(renew.now_ms);
+                let mut ttls_s = Vec::new();
+                for id in &renew.ids {
+                    let lease = self.leases.get_mut(id);
+                    ttls_s.push(lease.as_ref().map_or(0, |lease| lease.0));
+                    if let Some((ttl_s, end)) = lease {
+                        *end = now + *ttl_s as u64 * 1000;
+                    }
+                }
+                Ok(Response::LeaseRenew { ttls_s })
+            }
+            Command::LeaseExpire(expire) => {
+                let now = self.tick(expire.now_ms);
+                let mut expired = Vec::new();
+                for &id in &expire.ids {
+                    if self.leases.get(&id).is_some_and(|(_, end)| *end <= now) {
+                        self.end_lease(id);
+                        expired.push(id);
+                    }
+                }
+                Ok(Response::LeaseExpire { expired })
+            }
         };
         if result.is_ok() && draft.changed {
             self.contents.push(draft.content);
@@ -94,8 +131,29 @@ impl Model {
         }
     }
 
+    fn tick(&mut self, now_ms: u64) -> u64 {
+        self.clock_ms = self.clock_ms.max(now_ms);
+        self.clock_ms
+    }
+
+    pub(crate) fn lease_keys(&self, id: i64) -> Vec<Bytes> {
+        let kvs = self.now().values().filter(|kv| kv.lease == id);
+        kvs.map(|kv| kv.key.clone()).collect()
+    }
+
+    /// One revision where there were keys.
+    fn end_lease(&mut self, id: i64) -> Option<()> {
+        self.leases.remove(&id)?;
+        let mut content = self.now().clone();
+        content.retain(|_, kv| kv.lease != id);
+        if content.len() < self.now().len() {
+            self.contents.push(content);
+        }
+        Some(())
+    }
+
     fn lease_is_fine(&self, put: &Put) -> bool {
-        put.lease == 0 || self.leases.contains(&put.lease)
+        put.lease == 0 || self.leases.contains_key(&put.lease)
     }
 
     fn put(&self, draft: &mut Draft, put: &Put) -> Result<Response, Error> {

@@ -1,14 +1,15 @@
 //! Transcripts in `tests/scripts`: requests, then what is answered.
 //!
-//! All but the one named `sweep` were replayed against etcd 3.5.1, which answers the same to the letter of
+//! All but those named `sweep` and `lease_clock` were replayed against etcd 3.5.1, which answers the same to the letter of
 //! this form. After a wanted change, write them anew with `UPDATE_GOLDENFILES=1 cargo test -p kv-core --test
 //! it` and read the diff.
 //!
 //! Requests: `put KEY VALUE`, `delete KEY [END]`, `range KEY [END]`, `compact REVISION`, each with options as
-//! `name=value`; `grant LEASE` makes a lease; `txn`, then `if KEY FACT is VALUE`, `then`, operations, `else`,
+//! `name=value`; `grant LEASE [TTL]`, `revoke LEASE`; `txn`, then `if KEY FACT is VALUE`, `then`, operations, `else`,
 //! operations, `end`, one inside another where wanted. Answers start with the revision of their header.
 //!
-//! Of the state machine alone: `sweep KEYS` (a slice), `restart`, and `records` (what the store keeps).
+//! Of the state machine alone: `sweep KEYS` (a slice), `restart`, `records` (what the store keeps), `now MS` (the stamp
+//! of what follows), `renew LEASES`, `expire LEASES`, and `leases`.
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -16,8 +17,9 @@ use std::fmt::Write as _;
 use bytes::Bytes;
 use goldenscript::ArgumentConsumer;
 use kv_core::{
-    Command, Compact, Compare, CompareResult, CompareTarget, DeleteRange, KeyValue, Limits, Op, Outcome, Put,
-    Range, RangeResult, Record, Response, SortOrder, SortTarget, State, Txn,
+    Command, Compact, Compare, CompareResult, CompareTarget, DeleteRange, KeyValue, LeaseExpire, LeaseGrant,
+    LeaseRenew, LeaseRevoke, Limits, Op, Outcome, Put, Range, RangeResult, Record, Response, SortOrder,
+    SortTarget, State, Txn,
 };
 
 use crate::disk::Disk;
@@ -44,6 +46,8 @@ struct Runner {
     state: State,
     disk: Disk,
     cursor: Option<Bytes>,
+    /// The stamp of commands that have one.
+    now_ms: u64,
     /// Transactions that are being written down, the outermost first.
     open: Vec<Open>,
 }
@@ -76,10 +80,7 @@ impl Runner {
                 revision: position(args)?.parse()?,
             })),
             "txn" | "if" | "then" | "else" | "end" => self.txn_word(name, args),
-            "grant" => {
-                self.disk.leases.insert(position(args)?.parse()?);
-                Ok(String::new())
-            }
+            "grant" | "revoke" | "renew" | "expire" | "now" | "leases" => self.lease_word(name, args),
             "sweep" => self.sweep(position(args)?.parse()?),
             "restart" => {
                 self.state = self.disk.restore(&self.state);
@@ -160,6 +161,47 @@ impl Runner {
         Ok(text)
     }
 
+    fn lease_word(&mut self, name: &str, args: &mut ArgumentConsumer<'_>) -> Fallible<String> {
+        let now_ms = self.now_ms;
+        let command = match name {
+            "now" => {
+                self.now_ms = position(args)?.parse()?;
+                return Ok(String::new());
+            }
+            "leases" => return self.leases(),
+            "grant" => {
+                let id = position(args)?.parse()?;
+                let ttl_s = args.next_pos().map_or(Ok(60), |ttl| ttl.parse())?;
+                Command::LeaseGrant(LeaseGrant { id, ttl_s, now_ms })
+            }
+            "revoke" => Command::LeaseRevoke(LeaseRevoke {
+                id: position(args)?.parse()?,
+            }),
+            "renew" => Command::LeaseRenew(LeaseRenew {
+                ids: ids(args)?,
+                now_ms,
+            }),
+            _ => Command::LeaseExpire(LeaseExpire {
+                ids: ids(args)?,
+                now_ms,
+            }),
+        };
+        self.apply(&command)
+    }
+
+    fn leases(&self) -> Fallible<String> {
+        let mut text = format!("clock {}\n", self.state.clock_ms());
+        for id in self.state.leases() {
+            let term = self.state.lease(id).ok_or("it is listed")?;
+            write!(text, "{id} ttl={} ends {}", term.ttl_s, term.expires_at_ms)?;
+            for key in self.state.lease_keys(id) {
+                write!(text, " {}", key.escape_ascii())?;
+            }
+            text.push('\n');
+        }
+        Ok(text)
+    }
+
     fn records(&self) -> Fallible<String> {
         let mut text = String::new();
         for (at, record) in &self.disk.records {
@@ -193,6 +235,14 @@ impl Runner {
 
 fn position<'a>(args: &mut ArgumentConsumer<'a>) -> Fallible<&'a str> {
     args.next_pos().ok_or_else(|| "something is missing".into())
+}
+
+fn ids(args: &mut ArgumentConsumer<'_>) -> Fallible<Vec<i64>> {
+    let mut ids = Vec::new();
+    while let Some(id) = args.next_pos() {
+        ids.push(id.parse()?);
+    }
+    Ok(ids)
 }
 
 /// Text of a script as bytes: characters are Latin-1, so that every byte can be written.
@@ -345,6 +395,10 @@ fn response(revision: i64, answer: &Response, indent: &str) -> String {
         }
         Response::Compact => text += "compacted\n",
         Response::Auth => text += "done\n",
+        Response::LeaseGrant { id, ttl_s } => text += &format!("granted {id} ttl={ttl_s}\n"),
+        Response::LeaseRevoke => text += "revoked\n",
+        Response::LeaseRenew { ttls_s } => text += &format!("renewed ttls={ttls_s:?}\n"),
+        Response::LeaseExpire { expired } => text += &format!("expired {expired:?}\n"),
     }
     text
 }

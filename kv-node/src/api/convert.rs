@@ -230,7 +230,12 @@ fn response_op((revision, response): (i64, Response)) -> Result<pb::ResponseOp, 
             response_op::Response::ResponseDeleteRange(delete_range_response(header, response)?)
         }
         Response::Txn { .. } => response_op::Response::ResponseTxn(txn_response(header, response)?),
-        Response::Compact | Response::Auth => return Err(ApiError::WrongAnswer),
+        Response::Compact
+        | Response::Auth
+        | Response::LeaseGrant { .. }
+        | Response::LeaseRevoke
+        | Response::LeaseRenew { .. }
+        | Response::LeaseExpire { .. } => return Err(ApiError::WrongAnswer),
     };
     Ok(pb::ResponseOp {
         response: Some(response),

@@ -186,6 +186,18 @@ fn refused(error: kv_core::Error) -> Row {
             "lease_not_found",
             "etcdserver: requested lease not found",
         ),
+        Error::LeaseExists => row(
+            Code::FailedPrecondition,
+            Http::CONFLICT,
+            "lease_exists",
+            "etcdserver: lease already exists",
+        ),
+        Error::LeaseTtlTooLarge => row(
+            Code::OutOfRange,
+            Http::BAD_REQUEST,
+            "lease_ttl_too_large",
+            "etcdserver: too large lease TTL",
+        ),
         Error::Compacted => row(
             Code::OutOfRange,
             Http::GONE,
@@ -336,7 +348,7 @@ mod tests {
 
     use super::*;
 
-    const REFUSALS: [Error; 10] = [
+    const REFUSALS: [Error; 12] = [
         Error::EmptyKey,
         Error::KeyNotFound,
         Error::ValueProvided,
@@ -347,6 +359,8 @@ mod tests {
         Error::Compacted,
         Error::FutureRevision,
         Error::LeaseNotFound,
+        Error::LeaseExists,
+        Error::LeaseTtlTooLarge,
     ];
 
     fn all() -> Vec<ApiError> {
@@ -420,6 +434,8 @@ mod tests {
             ),
             (Code::ResourceExhausted, "etcdserver: too many requests"),
             (Code::NotFound, "etcdserver: requested lease not found"),
+            (Code::FailedPrecondition, "etcdserver: lease already exists"),
+            (Code::OutOfRange, "etcdserver: too large lease TTL"),
             (Code::Unavailable, "etcdserver: no leader"),
             (Code::Unavailable, "etcdserver: server stopped"),
             (Code::Unavailable, "etcdserver: request timed out"),

@@ -7,7 +7,7 @@
 use std::{io, sync::Arc, time::Duration};
 
 use futures::{Stream, StreamExt};
-use kv_store::{Effects, Fault, PreparedSnapshot, SnapshotView, Store};
+use kv_store::{Fault, PreparedSnapshot, SnapshotView, Store};
 use openraft::{
     EntryPayload, OptionalSend, RaftSnapshotBuilder,
     storage::{ApplyResponder, EntryResponder, RaftStateMachine},
@@ -112,7 +112,7 @@ impl StateMachine {
         Ok(())
     }
 
-    async fn store_batch(&self, entries: &[kv_store::Entry]) -> io::Result<Effects> {
+    async fn store_batch(&self, entries: &[kv_store::Entry]) -> io::Result<kv_store::Applied> {
         let raft = codec::encode(&self.point)?;
         loop {
             let apply = || self.store.apply(entries, raft.clone());
@@ -123,7 +123,7 @@ impl StateMachine {
                 apply()
             };
             match applied {
-                Ok(effects) => return Ok(effects),
+                Ok(applied) => return Ok(applied),
                 Err(Fault::NoSpace { .. }) => {
                     tracing::warn!("disk full: applying waits until there is room");
                     tokio::time::sleep(NO_SPACE_RETRY).await;

@@ -3,8 +3,8 @@
 
 use bytes::Bytes;
 use kv_core::{
-    Command, Compact, Compare, CompareResult, CompareTarget, DeleteRange, Op, Put, Range, SortOrder,
-    SortTarget, Txn,
+    Command, Compact, Compare, CompareResult, CompareTarget, DeleteRange, Fact, LeaseExpire, LeaseGrant,
+    LeaseRenew, LeaseRevoke, Op, Put, Range, SortOrder, SortTarget, Txn,
 };
 use kv_store::{Options, SledOptions, Store};
 use proptest::prelude::*;
@@ -30,7 +30,7 @@ fn value() -> impl Strategy<Value = Bytes> {
 }
 
 fn put() -> impl Strategy<Value = Put> {
-    (key(), value(), any::<bool>(), 0..8_u8).prop_map(|(key, value, prev_kv, rare)| {
+    (key(), value(), any::<bool>(), 0..8_u8, lease()).prop_map(|(key, value, prev_kv, rare, lease)| {
         let ignore_value = rare == 0;
         let value = if ignore_value { Bytes::new() } else { value };
         Put {
@@ -39,7 +39,7 @@ fn put() -> impl Strategy<Value = Put> {
             prev_kv,
             ignore_value,
             ignore_lease: rare == 1,
-            lease: 0,
+            lease: if rare < 5 { 0 } else { lease },
         }
     })
 }
@@ -105,6 +105,24 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
+/// Mostly one that is granted by then or not any more.
+fn lease() -> impl Strategy<Value = i64> {
+    prop::sample::select(&[-5_i64, 1, 2, 3])
+}
+
+/// The clock goes on by less than most TTLs, and sometimes by more.
+fn lease_command() -> impl Strategy<Value = Command> {
+    let now = || prop_oneof![3 => 0..30_000_u64, 1 => 0..900_000_u64];
+    let ids = || prop::collection::vec(lease(), 0..4);
+    prop_oneof![
+        4 => (lease(), 0..60_i64, now())
+            .prop_map(|(id, ttl_s, now_ms)| Command::LeaseGrant(LeaseGrant { id, ttl_s, now_ms })),
+        1 => lease().prop_map(|id| Command::LeaseRevoke(LeaseRevoke { id })),
+        2 => (ids(), now()).prop_map(|(ids, now_ms)| Command::LeaseRenew(LeaseRenew { ids, now_ms })),
+        2 => (ids(), now()).prop_map(|(ids, now_ms)| Command::LeaseExpire(LeaseExpire { ids, now_ms })),
+    ]
+}
+
 /// One command as the log could carry it.
 pub(crate) fn command() -> impl Strategy<Value = Command> {
     let ops = || prop::collection::vec(op(), 0..4);
@@ -114,6 +132,7 @@ pub(crate) fn command() -> impl Strategy<Value = Command> {
         2 => (prop::collection::vec(compare(), 0..2), ops(), ops())
             .prop_map(|(compare, success, failure)| Command::Txn(Txn { compare, success, failure })),
         1 => (0..40_i64).prop_map(|revision| Command::Compact(Compact { revision })),
+        3 => lease_command(),
     ]
 }
 
@@ -155,7 +174,27 @@ impl Numbers {
 pub(crate) fn command_at(index: u64) -> Command {
     let mut numbers = Numbers::new(index);
     let key = Bytes::from(format!("key-{:03}", numbers.below(200)));
-    match numbers.below(20) {
+    let lease = |number: u64| number.cast_signed() % 20 + 1;
+    match numbers.below(24) {
+        20 => Command::LeaseGrant(LeaseGrant {
+            id: lease(index),
+            ttl_s: 60,
+            now_ms: index * 100,
+        }),
+        21 => Command::LeaseRenew(LeaseRenew {
+            ids: (1..20).step_by(3).collect(),
+            now_ms: index * 100,
+        }),
+        22 => Command::LeaseExpire(LeaseExpire {
+            ids: (1..=20).collect(),
+            now_ms: index * 100,
+        }),
+        // Refused where there is no such lease.
+        23 => Command::Put(Put {
+            key,
+            lease: lease(numbers.next() % 100),
+            ..Put::default()
+        }),
         0 => Command::DeleteRange(DeleteRange {
             key,
             ..DeleteRange::default()
@@ -222,6 +261,11 @@ pub(crate) fn all() -> Range {
         range_end: Bytes::from_static(b"\0"),
         ..Range::default()
     }
+}
+
+/// What is replicated besides records.
+pub(crate) fn facts(store: &Store) -> Vec<Fact> {
+    store.with_state(|state| state.facts().collect())
 }
 
 /// Takes a snapshot of one store into another.
