@@ -1,5 +1,9 @@
 //! Compiles the .proto files with protox, in Rust, so that no machine needs protoc.
 
+use std::{env, fs, path::Path};
+
+use prost::Message;
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files = [
         "proto/etcd/auth.proto",
@@ -13,6 +17,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("cargo:rerun-if-changed={file}");
     }
     let descriptors = protox::compile(files, ["proto"])?;
+    fs::write(
+        Path::new(&env::var("OUT_DIR")?).join("descriptors.bin"),
+        descriptors.encode_to_vec(),
+    )?;
     tonic_prost_build::configure()
         .bytes(".")
         .codec_path("crate::codec::Codec")

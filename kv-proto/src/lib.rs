@@ -5,6 +5,9 @@
 
 pub mod codec;
 
+/// The same descriptions as data, an encoded `FileDescriptorSet`: for whoever handles messages by name.
+pub const FILE_DESCRIPTOR_SET: &[u8] = tonic::include_file_descriptor_set!("descriptors");
+
 /// etcd's permissions.
 #[allow(missing_docs, unreachable_pub, clippy::all, reason = "generated code")]
 pub mod authpb {

@@ -23,7 +23,8 @@ const OVERHEAD_BYTES: usize = 512 << 10;
 pub type KvEndpoint = TooLarge<KvServer<KvService>>;
 pub(super) const KV_PATH: &str = "/etcdserverpb.KV/";
 
-fn message_bytes_max(api: &Api) -> usize {
+/// The largest message that is read.
+pub(super) fn message_bytes_max(api: &Api) -> usize {
     api.node().limits().max_request_bytes + OVERHEAD_BYTES
 }
 

@@ -12,15 +12,18 @@
 //! | `session`, `calls` | the one way from every protocol to the node: who asks; check, make linearizable, ask |
 //! | `errors` | the one table of errors |
 //! | `grpc`, `kv`, `cluster`, `maintenance`, `convert` | etcd's services |
+//! | `gateway` | the same services as JSON, `/v3/…`, documented there |
 //! | `rest` | `/v1/kv/…` for curl and browsers, documented there |
 //! | `ops`, `metrics`, `process` | `/health`, `/livez`, `/readyz`, `/version`, `/metrics` |
 
 use crate::{node::Node, switch::Front};
 
+mod body;
 mod calls;
 mod cluster;
 mod convert;
 pub mod errors;
+mod gateway;
 pub mod grpc;
 mod kv;
 mod maintenance;
@@ -43,9 +46,18 @@ pub fn client_port(node: Node) -> ClientPort {
     install_metrics();
     let api = calls::Api::new(node);
     let http = ops::router().merge(rest::router()).with_state(api.clone());
+    let others = grpc::router(&api);
+    let gateway = gateway::router(
+        api.clone(),
+        others
+            .clone()
+            .route_service(&format!("{}{{method}}", grpc::KV_PATH), grpc::kv(&api))
+            .fallback(ops::not_found),
+        grpc::message_bytes_max(&api),
+    );
     Front {
         path: grpc::KV_PATH,
         grpc: grpc::kv(&api),
-        rest: grpc::router(&api).merge(http).fallback(ops::not_found),
+        rest: others.merge(gateway).merge(http).fallback(ops::not_found),
     }
 }

@@ -41,7 +41,7 @@ async fn a_node_that_can_serve() {
 #[tokio::test]
 async fn what_is_not_there_is_said_clearly() {
     let server = Server::start().await;
-    for path in ["/", "/v1", "/v2/keys", "/v3/kv/range", "/metric"] {
+    for path in ["/", "/v1", "/v2/keys", "/v3alpha/kv/range", "/metric"] {
         let answer = server.get(path).await;
         assert_eq!(answer.problem(), (404, "no_such_path".to_owned()), "{path}");
         let paths = answer.json()["paths"].to_string();

@@ -1,7 +1,5 @@
 //! One key: read it, write it, delete it.
 
-use std::time::Duration;
-
 use axum::{
     Json,
     body::Body,
@@ -9,7 +7,6 @@ use axum::{
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header, request::Parts};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use kv_core::{DeleteRange, KeyValue, Put, Range, Response as Answer};
 use serde_json::json;
 
@@ -18,7 +15,12 @@ use super::{
     query::Query,
     text::Item,
 };
-use crate::api::{errors::ApiError, problem::Problem, session::Session};
+use crate::api::{
+    body::{self, BodyError},
+    errors::ApiError,
+    problem::Problem,
+    session::Session,
+};
 
 /// The store's current revision.
 pub(super) const REVISION: HeaderName = HeaderName::from_static("quorate-revision");
@@ -118,10 +120,6 @@ pub(super) async fn delete(api: &Session, key: Bytes, head: &Parts) -> Result<Re
     }
 }
 
-/// Bounds of [`discard`].
-const DISCARD_BYTES_MAX: usize = 16 << 20;
-const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
-
 /// Proposes a write; answers with the revision and what the write itself answered.
 async fn write(
     api: &Session,
@@ -144,29 +142,18 @@ async fn write(
 
 /// The body, whole, within the limits of size and time.
 async fn whole(api: &Session, body: Body) -> Result<Bytes, Problem> {
-    let limit = api.node().limits().max_request_bytes;
-    let mut body = body;
-    match tokio::time::timeout_at(api.deadline(), Limited::new(&mut body, limit).collect()).await {
-        Ok(Ok(whole)) => Ok(whole.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            discard(body).await;
-            Err(ApiError::RequestTooLarge.into())
-        }
-        Ok(Err(_)) => Err(Problem::bad_request("bad_body", "the body broke off")),
-        Err(_) => Err(Problem::new(
-            StatusCode::REQUEST_TIMEOUT,
-            "body_timed_out",
-            "the body did not arrive in time",
-        )),
-    }
-}
-
-/// Takes in what is left of a body that is too large, within bounds: a client that is still sending when the
-/// connection closes would see that, and not the answer.
-async fn discard(body: Body) {
-    let rest = Limited::new(body, DISCARD_BYTES_MAX).collect();
-    // However it ends, the answer follows.
-    let _ = tokio::time::timeout(DISCARD_TIMEOUT, rest).await;
+    let bytes_max = api.node().limits().max_request_bytes;
+    body::whole(body, bytes_max, api.deadline())
+        .await
+        .map_err(|error| match error {
+            BodyError::TooLarge => ApiError::RequestTooLarge.into(),
+            BodyError::BrokeOff => Problem::bad_request("bad_body", "the body broke off"),
+            BodyError::TimedOut => Problem::new(
+                StatusCode::REQUEST_TIMEOUT,
+                "body_timed_out",
+                "the body did not arrive in time",
+            ),
+        })
 }
 
 fn written(
