@@ -92,6 +92,9 @@ pub struct Args {
     /// Most voting members; further ones stay learners
     #[arg(long, env = "QUORATE_MAX_VOTERS", value_name = "N", default_value = "5", value_parser = clap::value_parser!(u16).range(1..=7))]
     pub max_voters: u16,
+    /// Most learners that clients may add; those that join by themselves do not count
+    #[arg(long, env = "QUORATE_MAX_LEARNERS", value_name = "N", default_value = "1", value_parser = clap::value_parser!(u16).range(0..=64))]
+    pub max_learners: u16,
     /// Bound on the live bytes of keys and values, 0 for 2 GiB
     #[arg(
         long,
@@ -189,6 +192,7 @@ impl Args {
             peer_urls,
             bootstrap,
             max_voters: self.max_voters.into(),
+            max_learners: self.max_learners.into(),
             quota_bytes: if self.quota_backend_bytes == 0 {
                 DEFAULT_QUOTA_BYTES
             } else {

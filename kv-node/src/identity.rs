@@ -24,6 +24,12 @@ pub struct Identity {
     /// Whether this node has had a log: one that is missing later is not replaced by an empty one.
     #[serde(default)]
     pub log_created: bool,
+    /// What it is known by as the owner of a place that a client made for it, see [`Member::claim`]; else 0.
+    #[serde(default)]
+    pub claim: u64,
+    /// Whether it was removed from its cluster: it never starts again.
+    #[serde(default)]
+    pub removed: bool,
     /// The cluster this node belongs to, once that is settled.
     pub cluster_id: Option<u64>,
     /// The founding of a cluster that this node agrees to.
@@ -43,6 +49,8 @@ impl Identity {
             format: FORMAT,
             node_id,
             log_created: false,
+            claim: 0,
+            removed: false,
             cluster_id: None,
             ballot: None,
             floor: None,

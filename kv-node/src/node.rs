@@ -10,22 +10,25 @@ use kv_core::{AuthError, Caller, Command, Outcome};
 use kv_store::Store;
 use kv_wal::{Disk, RealDisk, Wal};
 use openraft::{ServerState, async_runtime::watch::WatchReceiver};
+use serde::{Deserialize, Serialize};
 use tokio::{sync::watch, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     bootstrap::Bootstrap,
+    membership::{Membership, Refused, rules::Change},
     raft::{
         leader::{Heard, Leadership},
         network::Dial,
         propose::Proposer,
         read_index::ReadIndex,
-        types::{Member, Raft},
+        types::{Member, Raft, Standing},
     },
     space::Space,
-    storage,
+    storage, upkeep,
 };
 
+pub use crate::membership::{ChangeError, Changed};
 pub use crate::raft::{propose::ProposeError, read_index::ReadBarrierError};
 
 /// How a node is to run. Made from the command line by [`crate::cli::Args::config`].
@@ -47,6 +50,8 @@ pub struct Config {
     pub bootstrap: Bootstrap,
     /// Most voters.
     pub max_voters: usize,
+    /// Most learners that clients may add.
+    pub max_learners: usize,
     /// Bound on live bytes.
     pub quota_bytes: u64,
     /// Time between heartbeats.
@@ -108,7 +113,7 @@ pub struct Ids {
 }
 
 /// A member as clients see it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MemberInfo {
     /// Its id.
     pub id: u64,
@@ -118,8 +123,26 @@ pub struct MemberInfo {
     pub peer_urls: Vec<String>,
     /// Where clients reach it.
     pub client_urls: Vec<String>,
-    /// Whether it has no vote.
+    /// Whether it has no vote, and was not added to get one.
     pub is_learner: bool,
+}
+
+impl MemberInfo {
+    /// The members as a node knows them, sorted by id.
+    pub(crate) fn all(raft: &Raft) -> Vec<MemberInfo> {
+        let metrics = raft.server_metrics();
+        let metrics = metrics.borrow_watched();
+        let membership = metrics.membership_config.membership();
+        let voters: Vec<u64> = membership.voter_ids().collect();
+        let info = |(id, member): (&u64, &Member)| MemberInfo {
+            id: *id,
+            name: member.name.clone(),
+            peer_urls: member.peer_urls.clone(),
+            client_urls: member.client_urls.clone(),
+            is_learner: !voters.contains(id) && member.standing != Standing::Voter,
+        };
+        membership.nodes().map(info).collect()
+    }
 }
 
 /// The state of a node at a moment.
@@ -176,11 +199,16 @@ pub(crate) struct Inner {
     pub(crate) proposer: Proposer,
     pub(crate) read_index: ReadIndex,
     pub(crate) space: Space,
+    pub(crate) membership: Membership,
     pub(crate) background: TaskTracker,
     pub(crate) stop: CancellationToken,
     /// Why the cluster does not want this node, if it does not.
-    pub(crate) refused: watch::Sender<Option<String>>,
+    pub(crate) refused: watch::Sender<Option<Refused>>,
 }
+
+/// What a member that was removed has to say.
+pub(crate) const REMOVED: &str = "this member was removed from its cluster, and its data directory cannot be used again: \
+    to bring the machine back, empty the directory and let it join as a new member";
 
 /// Entries that a ready node may be behind in applying what is committed.
 const READY_BEHIND_MAX: u64 = 5000;
@@ -294,18 +322,26 @@ impl Node {
 
     /// The members, sorted by id.
     pub fn members(&self) -> Vec<MemberInfo> {
-        let metrics = self.inner.raft.server_metrics();
-        let metrics = metrics.borrow_watched();
-        let membership = metrics.membership_config.membership();
-        let voters: Vec<u64> = membership.voter_ids().collect();
-        let info = |(id, member): (&u64, &Member)| MemberInfo {
-            id: *id,
-            name: member.name.clone(),
-            peer_urls: member.peer_urls.clone(),
-            client_urls: member.client_urls.clone(),
-            is_learner: !voters.contains(id),
-        };
-        membership.nodes().map(info).collect()
+        MemberInfo::all(&self.inner.raft)
+    }
+
+    /// How many members have a vote.
+    pub fn voters(&self) -> usize {
+        self.inner.raft.voter_ids().count()
+    }
+
+    /// Changes the membership.
+    ///
+    /// # Errors
+    /// See [`ChangeError`], which says whether it may have changed.
+    pub async fn change_members(&self, change: Change, deadline: Instant) -> Result<Changed, ChangeError> {
+        self.inner.membership.ask(change, deadline).await
+    }
+
+    /// Hands leadership over to a voter, if this node leads; `false`: it has not taken over by the deadline.
+    pub async fn transfer_leader(&self, to: u64, deadline: Instant) -> bool {
+        let timeout = deadline.saturating_duration_since(Instant::now());
+        upkeep::transfer_leader(&self.inner.raft, to, timeout).await
     }
 
     /// What being ready depends on.
@@ -356,8 +392,10 @@ impl Node {
             if let Err(fatal) = &metrics.borrow_watched().running_state {
                 return fatal.to_string();
             }
-            if let Some(why) = &*refused.borrow_and_update() {
-                return format!("the cluster refuses this node: {why}");
+            match &*refused.borrow_and_update() {
+                Some(Refused::Never(why)) => return format!("the cluster refuses this node: {why}"),
+                Some(Refused::Removed) => return REMOVED.to_owned(),
+                None => {}
             }
             tokio::select! {
                 changed = metrics.changed() => if changed.is_err() {

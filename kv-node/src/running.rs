@@ -16,14 +16,15 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     api,
+    blocking::may_wait,
     bootstrap::{
         self, Bootstrap, BootstrapError, Start,
         control::{self, Control, ControlClient, Local, MemberRequest},
         discover, founding,
     },
     identity::{DataDir, Identity},
-    membership::{self, Membership},
-    node::{Config, Env, Ids, Inner, Node},
+    membership::{Announced, Membership, Refused},
+    node::{Config, Env, Ids, Inner, Node, REMOVED},
     raft::{
         leader::{Heard, Leadership},
         log_store::LogStore,
@@ -112,10 +113,12 @@ impl Running {
                 identity
             }
         };
+        anyhow::ensure!(!identity.removed, REMOVED);
         let member = Member {
             name: config.name.clone(),
             peer_urls: config.peer_urls.clone(),
             client_urls: config.client_urls.clone(),
+            ..Member::default()
         };
         let peer_ports = listen_all(&config.listen_peer, "--listen-peer-urls").await?;
         let client_ports = listen_all(&config.listen_client, "--listen-client-urls").await?;
@@ -164,13 +167,25 @@ impl Running {
     pub async fn start(&mut self, env: Env) -> anyhow::Result<Node> {
         let client = ControlClient::new()?;
         let identity = self.local.lock().identity().clone();
-        let (node_id, was_settled) = (identity.node_id, identity.cluster_id.is_some());
+        let was_settled = identity.cluster_id.is_some();
+        // A node without a log gets into its cluster first: the cluster may have an id for it.
+        let first = match identity.log_created {
+            false => Some(self.bootstrap(&client, true, was_settled).await?),
+            true => None,
+        };
+        let identity = self.local.lock().identity().clone();
         let dir = self.config.data_dir.clone();
         let on_sync = api::wal_sync_observer();
         let wal = storage::open_log((env.disk)(&dir.join("wal"))?, &identity, on_sync)
             .map_err(|error| error.context("the log cannot be used"))?;
         self.local.lock().update(|identity| identity.log_created = true)?;
-        let start = self.bootstrap(&client, &wal, was_settled).await?;
+        let start = match first {
+            Some(start) => start,
+            None => {
+                let log_is_empty = wal.last().is_none() && wal.vote().is_none();
+                self.bootstrap(&client, log_is_empty, was_settled).await?
+            }
+        };
         let identity = self.local.lock().identity().clone();
         let cluster_id = identity.cluster_id.context("bootstrap ends with a cluster id")?;
         let network = Network::new(cluster_id, env.dial.clone());
@@ -181,20 +196,25 @@ impl Running {
             .start_raft(
                 Ids {
                     cluster_id,
-                    member_id: node_id,
+                    member_id: identity.node_id,
                 },
                 wal,
                 store,
                 network.clone(),
+                client,
             )
             .await?;
         self.found(&node, &start).await?;
-        self.serve(&node, network, client, start == Start::Join);
+        self.serve(&node, network, start == Start::Join);
         Ok(node)
     }
 
-    async fn bootstrap(&self, client: &ControlClient, wal: &Wal, was_settled: bool) -> anyhow::Result<Start> {
-        let log_is_empty = wal.last().is_none() && wal.vote().is_none();
+    async fn bootstrap(
+        &self,
+        client: &ControlClient,
+        log_is_empty: bool,
+        was_settled: bool,
+    ) -> anyhow::Result<Start> {
         if !log_is_empty {
             anyhow::ensure!(
                 was_settled,
@@ -248,7 +268,14 @@ impl Running {
         Ok(founding::check_company(&self.local, client, &urls).await?)
     }
 
-    async fn start_raft(&self, ids: Ids, wal: Wal, store: Store, network: Network) -> anyhow::Result<Node> {
+    async fn start_raft(
+        &self,
+        ids: Ids,
+        wal: Wal,
+        store: Store,
+        network: Network,
+        client: ControlClient,
+    ) -> anyhow::Result<Node> {
         let (applied, applied_rx) = watch::channel(None);
         let machine = StateMachine::new(store.clone(), Arc::new(applied))?;
         let config = Arc::new(raft_config(&self.config, ids.cluster_id).validate()?);
@@ -273,6 +300,13 @@ impl Running {
             timeout,
         );
         let read_index = ReadIndex::start(raft.clone(), leadership.clone(), network, applied_rx);
+        let membership = Membership::new(
+            ids.cluster_id,
+            raft.clone(),
+            leadership.clone(),
+            client,
+            self.config.max_learners,
+        );
         Ok(Node {
             inner: Arc::new(Inner {
                 ids,
@@ -285,6 +319,7 @@ impl Running {
                 proposer,
                 read_index,
                 space,
+                membership,
                 background: TaskTracker::new(),
                 stop: self.stop.clone(),
                 refused: watch::Sender::new(None),
@@ -305,7 +340,7 @@ impl Running {
     }
 
     /// Puts the APIs in place and starts what runs beside them.
-    fn serve(&self, node: &Node, network: Network, client: ControlClient, join: bool) {
+    fn serve(&self, node: &Node, network: Network, join: bool) {
         let inner = &node.inner;
         let Ids {
             cluster_id,
@@ -325,7 +360,7 @@ impl Running {
             grpc: peer.into_server(cluster_id, member_id),
             rest: control::router(self.control.clone()),
         });
-        let membership = Membership::new(inner.raft.clone(), inner.leadership.clone());
+        let membership = inner.membership.clone();
         assert!(
             self.control.members.set(Arc::new(membership.clone())).is_ok(),
             "a node starts once"
@@ -337,17 +372,21 @@ impl Running {
             member,
             join,
         };
-        let known = self.local.lock().identity().members.clone();
-        let ask = known
-            .values()
-            .flat_map(|member| member.peer_urls.clone())
-            .collect();
-        let announced = membership::announce(client, request, ask, membership.clone());
-        let refused = inner.refused.clone();
+        let announced = Announced {
+            membership: membership.clone(),
+            request,
+            local: self.local.clone(),
+            heard: inner.heard.clone(),
+        };
+        let (refused, local) = (inner.refused.clone(), self.local.clone());
         self.background(node, async move {
-            if let Err(why) = announced.await {
-                refused.send_replace(Some(why));
+            let why = announced.keep().await;
+            if why == Refused::Removed
+                && let Err(error) = may_wait(|| local.lock().update(|identity| identity.removed = true))
+            {
+                tracing::warn!(%error, "the removal is not noted");
             }
+            refused.send_replace(Some(why));
         });
         self.background(node, membership.promote(self.config.max_voters));
         self.background(node, inner.space.clone().watch(self.config.data_dir.clone()));

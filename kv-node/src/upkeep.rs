@@ -49,16 +49,21 @@ pub(crate) async fn hand_over(raft: &Raft) {
     };
     let Some(target) = target else { return };
     tracing::info!(to = format!("{target:x}"), "handing leadership over");
-    if raft.trigger().transfer_leader(target).await.is_err() {
-        return;
-    }
-    let handed = raft
-        .wait(Some(HANDOVER_TIMEOUT))
-        .metrics(|m| m.current_leader == Some(target), "handover")
-        .await;
-    if handed.is_err() {
+    if !transfer_leader(raft, target, HANDOVER_TIMEOUT).await {
         tracing::warn!("nobody took over in time; the others will elect a leader");
     }
+}
+
+/// Makes a voter lead in the place of this node; `false`: it has not taken over in time.
+pub(crate) async fn transfer_leader(raft: &Raft, to: u64, timeout: Duration) -> bool {
+    if raft.trigger().transfer_leader(to).await.is_err() {
+        return false;
+    }
+    let handed = raft
+        .wait(Some(timeout))
+        .metrics(|m| m.current_leader == Some(to), "handover")
+        .await;
+    handed.is_ok()
 }
 
 /// Frees what compaction gave up, a slice at a time.

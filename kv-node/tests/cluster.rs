@@ -5,6 +5,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod common;
+#[path = "cluster/membership.rs"]
+mod membership;
 
 use std::{
     collections::BTreeMap,
@@ -48,6 +50,7 @@ impl Machine {
             peer_urls: vec![format!("http://{}", self.peer)],
             bootstrap,
             max_voters: 5,
+            max_learners: 1,
             quota_bytes: 1 << 30,
             heartbeat_interval_ms: 75,
             election_timeout_ms: 300,
@@ -413,7 +416,10 @@ async fn a_node_that_was_stopped_before_it_found_a_cluster_starts_again() {
     let alone = tokio::spawn(kv_node::running::run(config(0), Env::real(), async {
         drop(stopped.await)
     }));
-    until("its log is made", || machines[0].dir.join("wal").exists()).await;
+    until("its identity is made", || {
+        machines[0].dir.join("identity.json").exists()
+    })
+    .await;
     shutdown.send(()).unwrap();
     alone.await.unwrap().unwrap();
     let nodes = futures::future::join_all((0..3).map(|i| start(config(i)))).await;

@@ -156,6 +156,11 @@ impl Api {
     pub(super) async fn swept(&self) -> Result<(), ApiError> {
         // The compaction may have been applied elsewhere first.
         self.barrier().await?;
+        self.sweep().await
+    }
+
+    /// Drops what compaction gave up, all of it.
+    pub(super) async fn sweep(&self) -> Result<(), ApiError> {
         loop {
             let store = self.0.node.store().clone();
             let step = tokio::task::spawn_blocking(move || store.sweep_step()).await;

@@ -9,7 +9,14 @@ use kv_core::AuthError;
 use kv_store::{Fault, ReadError};
 use tonic::{Code, Status};
 
-use crate::raft::{propose::ProposeError, read_index::ReadBarrierError};
+use crate::{
+    node::ChangeError,
+    raft::{propose::ProposeError, read_index::ReadBarrierError},
+};
+
+mod cluster;
+
+pub use cluster::UpkeepError;
 
 /// Why a call of the API was not answered with a result.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -23,6 +30,12 @@ pub enum ApiError {
     /// A linearizable read could not be confirmed by a quorum.
     #[error(transparent)]
     Read(#[from] ReadBarrierError),
+    /// A change of the membership.
+    #[error(transparent)]
+    Members(#[from] ChangeError),
+    /// A call of upkeep.
+    #[error(transparent)]
+    Upkeep(#[from] UpkeepError),
     /// A write is larger than the node takes.
     #[error("request too large")]
     RequestTooLarge,
@@ -124,6 +137,8 @@ impl ApiError {
             ApiError::Refused(error) => refused(*error),
             ApiError::Propose(error) => proposed(*error),
             ApiError::Read(error) => read(*error),
+            ApiError::Members(error) => cluster::change(error),
+            ApiError::Upkeep(error) => cluster::upkeep(*error),
             ApiError::RequestTooLarge => REQUEST_TOO_LARGE,
             ApiError::UnknownCompare => row(
                 Code::InvalidArgument,
@@ -386,6 +401,7 @@ mod tests {
             ApiError::WrongAnswer,
         ];
         all.extend(REFUSALS.map(ApiError::from));
+        all.extend(cluster::all());
         all.extend(proposals.map(ApiError::from));
         all.extend(reads.map(ApiError::from));
         all
@@ -459,6 +475,7 @@ mod tests {
             let may_have_been_executed = matches!(
                 error,
                 ApiError::WrongAnswer
+                    | ApiError::Members(ChangeError::Unknown)
                     | ApiError::Propose(
                         ProposeError::TimedOut | ProposeError::LeaderLost | ProposeError::ConnectionLost
                     )

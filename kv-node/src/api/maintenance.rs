@@ -5,10 +5,11 @@ use tonic::{Request, Response, Status};
 
 use super::{
     calls::Api,
-    errors::ApiError,
+    errors::{ApiError, UpkeepError},
     metrics::Method,
     ops::{ETCD_CLUSTER_VERSION, ETCD_VERSION},
 };
+use crate::node::MemberInfo;
 
 /// The service.
 pub(super) struct MaintenanceService(pub(super) Api);
@@ -67,6 +68,67 @@ impl MaintenanceService {
     }
 }
 
+impl MaintenanceService {
+    /// Frees at once what compaction gave up, and writes down what is in memory. Requests go on meanwhile.
+    async fn defragment(&self) -> Result<pb::DefragmentResponse, ApiError> {
+        self.0.sweep().await?;
+        let store = self.0.node().store().clone();
+        tokio::task::spawn_blocking(move || store.sync())
+            .await
+            .map_err(|error| ApiError::Store(error.to_string()))??;
+        Ok(pb::DefragmentResponse {
+            header: Some(self.0.header(self.0.node().store().revision())),
+        })
+    }
+
+    async fn hash(&self) -> Result<pb::HashResponse, ApiError> {
+        let hashed = self.hash_kv(pb::HashKvRequest::default()).await?;
+        Ok(pb::HashResponse {
+            header: hashed.header,
+            hash: hashed.hash,
+        })
+    }
+
+    async fn move_leader(&self, request: &pb::MoveLeaderRequest) -> Result<pb::MoveLeaderResponse, ApiError> {
+        let node = self.0.node();
+        let own = node.identity().member_id;
+        if node.status().leader != Some(own) {
+            return Err(UpkeepError::NotLeader.into());
+        }
+        let is_voter = |member: &MemberInfo| member.id == request.target_id && !member.is_learner;
+        if !node.members().iter().any(is_voter) {
+            return Err(UpkeepError::BadTransferee.into());
+        }
+        if request.target_id != own && !node.transfer_leader(request.target_id, self.0.deadline()).await {
+            return Err(UpkeepError::TransferTimedOut.into());
+        }
+        Ok(pb::MoveLeaderResponse {
+            header: Some(self.0.header(0)),
+        })
+    }
+
+    /// There is no release of this product that speaks an older version of etcd's protocol, so there is nothing
+    /// to go back to.
+    fn downgrade(&self, request: &pb::DowngradeRequest) -> Result<pb::DowngradeResponse, ApiError> {
+        use pb::downgrade_request::DowngradeAction;
+        let action = DowngradeAction::try_from(request.action).map_err(|_| UpkeepError::UnknownAction)?;
+        let refusal = match action {
+            DowngradeAction::Cancel => UpkeepError::NoDowngrade,
+            DowngradeAction::Validate | DowngradeAction::Enable if is_version(&request.version) => {
+                UpkeepError::DowngradeTarget
+            }
+            DowngradeAction::Validate | DowngradeAction::Enable => UpkeepError::DowngradeFormat,
+        };
+        Err(refusal.into())
+    }
+}
+
+/// Two or three numbers with points between them.
+fn is_version(text: &str) -> bool {
+    let parts: Vec<&str> = text.split('.').collect();
+    (2..=3).contains(&parts.len()) && parts.iter().all(|part| part.parse::<u32>().is_ok())
+}
+
 /// etcd's sizes are signed.
 fn signed(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
@@ -108,24 +170,28 @@ impl Maintenance for MaintenanceService {
         &self,
         _request: Request<pb::DefragmentRequest>,
     ) -> Result<Response<pb::DefragmentResponse>, Status> {
-        Err(Status::unimplemented("not served yet"))
+        let call = self.0.metrics().call(Method::Defragment);
+        call.end(self.defragment().await)
     }
 
     async fn hash(&self, _request: Request<pb::HashRequest>) -> Result<Response<pb::HashResponse>, Status> {
-        Err(Status::unimplemented("not served yet"))
+        let call = self.0.metrics().call(Method::Hash);
+        call.end(self.hash().await)
     }
 
     async fn move_leader(
         &self,
-        _request: Request<pb::MoveLeaderRequest>,
+        request: Request<pb::MoveLeaderRequest>,
     ) -> Result<Response<pb::MoveLeaderResponse>, Status> {
-        Err(Status::unimplemented("not served yet"))
+        let call = self.0.metrics().call(Method::MoveLeader);
+        call.end(self.move_leader(request.get_ref()).await)
     }
 
     async fn downgrade(
         &self,
-        _request: Request<pb::DowngradeRequest>,
+        request: Request<pb::DowngradeRequest>,
     ) -> Result<Response<pb::DowngradeResponse>, Status> {
-        Err(Status::unimplemented("not served yet"))
+        let call = self.0.metrics().call(Method::Downgrade);
+        call.end(self.downgrade(request.get_ref()))
     }
 }

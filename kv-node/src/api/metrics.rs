@@ -93,22 +93,38 @@ pub(super) enum Method {
     Txn,
     Compact,
     MemberList,
+    MemberAdd,
+    MemberRemove,
+    MemberUpdate,
+    MemberPromote,
     Status,
     Alarm,
+    Defragment,
+    Hash,
+    MoveLeader,
+    Downgrade,
     HashKv,
 }
 
 impl Method {
     /// Service and method, in the order of the variants.
-    const NAMES: [(&'static str, &'static str); 9] = [
+    const NAMES: [(&'static str, &'static str); 17] = [
         ("etcdserverpb.KV", "Range"),
         ("etcdserverpb.KV", "Put"),
         ("etcdserverpb.KV", "DeleteRange"),
         ("etcdserverpb.KV", "Txn"),
         ("etcdserverpb.KV", "Compact"),
         ("etcdserverpb.Cluster", "MemberList"),
+        ("etcdserverpb.Cluster", "MemberAdd"),
+        ("etcdserverpb.Cluster", "MemberRemove"),
+        ("etcdserverpb.Cluster", "MemberUpdate"),
+        ("etcdserverpb.Cluster", "MemberPromote"),
         ("etcdserverpb.Maintenance", "Status"),
         ("etcdserverpb.Maintenance", "Alarm"),
+        ("etcdserverpb.Maintenance", "Defragment"),
+        ("etcdserverpb.Maintenance", "Hash"),
+        ("etcdserverpb.Maintenance", "MoveLeader"),
+        ("etcdserverpb.Maintenance", "Downgrade"),
         ("etcdserverpb.Maintenance", "HashKV"),
     ];
 }

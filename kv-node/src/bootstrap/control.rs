@@ -10,6 +10,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
+use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -17,6 +18,10 @@ use super::agree::{self, Ballot, Seen};
 use crate::{
     blocking::may_wait,
     identity::{DataDir, DirError, Identity},
+    membership::{
+        changes::Changed,
+        rules::{Change, Refusal},
+    },
     raft::types::Member,
 };
 
@@ -63,6 +68,30 @@ pub enum MemberAnswer {
     OtherCluster(u64),
     /// No, and why.
     Refused(String),
+    /// The node is not a member, and does not ask to become one: it was removed.
+    Removed,
+}
+
+/// Asks the leader to change the membership for a client.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ChangeRequest {
+    /// The cluster meant.
+    pub cluster_id: u64,
+    /// What is to change.
+    pub change: Change,
+}
+
+/// The answer to a [`ChangeRequest`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum ChangeAnswer {
+    /// It is so.
+    Done(Changed),
+    /// It must not be. Nothing has changed.
+    Refused(Refusal),
+    /// The node asked does not lead, or not with a quorum. Nothing has changed.
+    NotLeader,
+    /// It may have changed, or may still.
+    Unknown,
 }
 
 /// Why a control call failed.
@@ -106,7 +135,10 @@ impl Local {
     pub fn seen(&self) -> Seen {
         Seen {
             node_id: self.identity.node_id,
-            member: self.member.clone(),
+            member: Member {
+                claim: self.identity.claim,
+                ..self.member.clone()
+            },
             cluster_id: self.identity.cluster_id,
             ballot: self.identity.ballot.clone(),
             floor: self.identity.floor,
@@ -145,8 +177,11 @@ impl Local {
 
 /// Carries out member requests: the running node, once there is one.
 pub trait Members: Send + Sync + 'static {
-    /// Adds or updates a member, if this node leads.
-    fn change(&self, request: MemberRequest) -> futures::future::BoxFuture<'_, MemberAnswer>;
+    /// Lets a node in or notes what it says of itself, if this node leads.
+    fn admit(&self, request: MemberRequest) -> BoxFuture<'_, MemberAnswer>;
+
+    /// Makes a client's change, if this node leads.
+    fn change(&self, change: Change) -> BoxFuture<'_, ChangeAnswer>;
 }
 
 /// The state behind the control routes.
@@ -164,6 +199,7 @@ pub fn router(control: Control) -> Router {
         .route("/quorate/hello", get(hello))
         .route("/quorate/agree", post(agree))
         .route("/quorate/members", post(members))
+        .route("/quorate/change", post(change))
         .with_state(control)
 }
 
@@ -192,8 +228,22 @@ async fn members(State(control): State<Control>, Json(request): Json<MemberReque
         _ if ours.is_some_and(|ours| ours != request.cluster_id) => {
             MemberAnswer::OtherCluster(ours.unwrap_or_default())
         }
-        Some(members) => members.change(request).await,
+        Some(members) => members.admit(request).await,
         None => MemberAnswer::Leader(None),
+    };
+    Json(answer)
+}
+
+async fn change(State(control): State<Control>, Json(request): Json<ChangeRequest>) -> Json<ChangeAnswer> {
+    let ours = may_wait(|| control.local.lock().identity().cluster_id);
+    let answer = match control.members.get() {
+        Some(members) if ours == Some(request.cluster_id) => {
+            // A task of its own: a caller that goes away must not stop a change half way.
+            let members = members.clone();
+            let task = tokio::spawn(async move { members.change(request.change).await });
+            task.await.unwrap_or(ChangeAnswer::Unknown)
+        }
+        _ => ChangeAnswer::NotLeader,
     };
     Json(answer)
 }
@@ -234,7 +284,7 @@ impl ControlClient {
         read(self.0.post(&url).timeout(CALL_TIMEOUT).json(ballot), url).await
     }
 
-    /// Asks a node to change the membership.
+    /// Asks a node to let another one in, or to note what it says of itself.
     ///
     /// # Errors
     /// See [`ControlError`].
@@ -244,6 +294,19 @@ impl ControlClient {
         request: &MemberRequest,
     ) -> Result<MemberAnswer, ControlError> {
         let url = format!("{peer_url}/quorate/members");
+        read(self.0.post(&url).timeout(MEMBERS_TIMEOUT).json(request), url).await
+    }
+
+    /// Asks a node to change the membership for a client.
+    ///
+    /// # Errors
+    /// See [`ControlError`].
+    pub async fn change(
+        &self,
+        peer_url: &str,
+        request: &ChangeRequest,
+    ) -> Result<ChangeAnswer, ControlError> {
+        let url = format!("{peer_url}/quorate/change");
         read(self.0.post(&url).timeout(MEMBERS_TIMEOUT).json(request), url).await
     }
 }

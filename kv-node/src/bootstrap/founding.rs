@@ -10,6 +10,7 @@ use super::{
     agree::{self, Ballot, Seen, Step},
     control::{ControlClient, Local},
     discover::{self, Answers},
+    places,
 };
 use crate::raft::types::Member;
 
@@ -94,20 +95,21 @@ pub async fn found_static(
 }
 
 /// A member that has announced itself has promised things to the others; with its data gone it must
-/// not come back under the same id.
+/// not come back under the same id, not even when it was removed.
 fn refuse_second_life(answers: &Answers, ids: &StaticIds) -> Result<(), BootstrapError> {
-    let known = answers
-        .values()
-        .filter(|(_, hello)| hello.seen.cluster_id == Some(ids.cluster_id))
-        .filter_map(|(_, hello)| hello.members.get(&ids.node_id))
-        .find(|member| !member.client_urls.is_empty());
-    match known {
-        Some(member) => Err(BootstrapError::AlreadyBootstrapped {
-            name: member.name.clone(),
-            node_id: ids.node_id,
-        }),
-        None => Ok(()),
+    let (name, node_id) = (ids.members[&ids.node_id].name.clone(), ids.node_id);
+    for (_, hello) in answers.values() {
+        if hello.seen.cluster_id != Some(ids.cluster_id) {
+            continue;
+        }
+        match hello.members.get(&node_id) {
+            Some(member) if member.client_urls.is_empty() => {}
+            Some(_) => return Err(BootstrapError::AlreadyBootstrapped { name, node_id }),
+            // Whoever founded the cluster knew all of the list.
+            None => return Err(BootstrapError::RemovedBefore { name, node_id }),
+        }
     }
+    Ok(())
 }
 
 /// The dynamic way: founds a cluster with others, or joins the one there is.
@@ -136,12 +138,28 @@ pub async fn found_or_join(
         match step {
             Step::Join { cluster_id } => {
                 let members = members_of(&answers, cluster_id);
+                let place = places::find(&members, local.lock().identity(), &own.member);
+                if let Some(id) = place
+                    && !places::claim(client, cluster_id, id, &own, &members).await?
+                {
+                    say(
+                        progress,
+                        format!(
+                            "waiting for the cluster to confirm the place {id:x} that was made for this node"
+                        ),
+                    );
+                    tokio::time::sleep(ROUND_PAUSE).await;
+                    continue;
+                }
                 let mut local = local.lock();
                 // Unless this node has agreed to a ballot meanwhile.
                 if local.identity().ballot == own.ballot {
                     local.update(|identity| {
                         (identity.cluster_id, identity.ballot) = (Some(cluster_id), None);
                         identity.members = members;
+                        if let Some(place) = place {
+                            places::take(identity, place);
+                        }
                     })?;
                     return Ok(Start::Join);
                 }

@@ -8,6 +8,7 @@ pub mod agree;
 pub mod control;
 pub mod discover;
 pub mod founding;
+mod places;
 
 use std::collections::BTreeMap;
 
@@ -115,6 +116,19 @@ pub enum BootstrapError {
         /// Its id.
         node_id: u64,
     },
+    /// This node was a founder, and the cluster has removed it since.
+    #[error(
+        "member {name:?} ({node_id:x}) was removed from this cluster: to let it in as a new member, add it (kv-client member add) and start it with --initial-cluster-state existing, or start it with --join"
+    )]
+    RemovedBefore {
+        /// Its name.
+        name: String,
+        /// The id it had.
+        node_id: u64,
+    },
+    /// The cluster does not give this node the place that was made for it.
+    #[error("the cluster refuses this node: {0}")]
+    PlaceRefused(String),
 }
 
 /// A 64-bit id out of a hash; never 0, which means "none" on etcd's wire.
@@ -177,7 +191,7 @@ pub fn static_ids(
         let member = Member {
             name: name.clone(),
             peer_urls: urls.clone(),
-            client_urls: Vec::new(),
+            ..Member::default()
         };
         (id_of(name, urls), member)
     });

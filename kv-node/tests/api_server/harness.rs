@@ -96,6 +96,7 @@ impl Server {
                 existing: false,
             },
             max_voters: 5,
+            max_learners: 1,
             quota_bytes: 1 << 30,
             heartbeat_interval_ms: 75,
             election_timeout_ms: 300,

@@ -1,0 +1,186 @@
+//! What clients ask for, on whichever node they ask: decided and carried out by the leader.
+
+use std::time::Duration;
+
+use openraft::ChangeMembers;
+use tokio::time::Instant;
+
+use super::{
+    Membership, Undone,
+    rules::{Change, Refusal},
+};
+use crate::{
+    bootstrap::control::{ChangeAnswer, ChangeRequest, ControlError},
+    node::MemberInfo,
+    raft::{
+        leader::Leader,
+        types::{Member, Standing},
+    },
+    upkeep,
+};
+
+/// Pause before the leader is looked for again, unless there is news of it earlier.
+const REROUTE_PAUSE: Duration = Duration::from_millis(50);
+
+/// Why a client's change has no result.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ChangeError {
+    /// It must not be made. Nothing has changed.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// No leader was found in time. Nothing has changed.
+    #[error("no leader")]
+    NoLeader,
+    /// It may have been made, or may still be.
+    #[error("the outcome of the membership change is not known")]
+    Unknown,
+}
+
+/// A change that was made.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Changed {
+    /// The member it was about.
+    pub id: u64,
+    /// All members after it.
+    pub members: Vec<MemberInfo>,
+}
+
+impl Membership {
+    /// Asks the leader to make a change.
+    ///
+    /// # Errors
+    /// See [`ChangeError`].
+    pub async fn ask(&self, change: Change, deadline: Instant) -> Result<Changed, ChangeError> {
+        let request = ChangeRequest {
+            cluster_id: self.cluster_id,
+            change,
+        };
+        let mut leadership = self.leadership.clone();
+        loop {
+            let answer = match leadership.current() {
+                Leader::Here => {
+                    // A task of its own: a client that goes away must not stop a change half way.
+                    let task = tokio::spawn(self.clone().change_here(request.change.clone()));
+                    task.await.map_err(|_| ChangeError::Unknown)?
+                }
+                Leader::There(_, leader) => self.ask_leader(&leader, &request, deadline).await?,
+                Leader::Unknown => ChangeAnswer::NotLeader,
+            };
+            match answer {
+                ChangeAnswer::Done(changed) => return Ok(changed),
+                ChangeAnswer::Refused(refusal) => return Err(refusal.into()),
+                ChangeAnswer::Unknown => return Err(ChangeError::Unknown),
+                ChangeAnswer::NotLeader if Instant::now() >= deadline => return Err(ChangeError::NoLeader),
+                ChangeAnswer::NotLeader => {
+                    leadership
+                        .changed(deadline.min(Instant::now() + REROUTE_PAUSE))
+                        .await;
+                }
+            }
+        }
+    }
+
+    async fn ask_leader(
+        &self,
+        leader: &Member,
+        request: &ChangeRequest,
+        deadline: Instant,
+    ) -> Result<ChangeAnswer, ChangeError> {
+        let Some(at) = leader.peer_urls.first() else {
+            return Ok(ChangeAnswer::NotLeader);
+        };
+        match tokio::time::timeout_at(deadline, self.client.change(at, request)).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(ControlError::Http(error))) if error.is_connect() => Ok(ChangeAnswer::NotLeader),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "the leader's answer to a membership change is lost");
+                Err(ChangeError::Unknown)
+            }
+            Err(_) => Err(ChangeError::Unknown),
+        }
+    }
+
+    /// Makes a change, if this node leads.
+    pub(super) async fn change_here(self, change: Change) -> ChangeAnswer {
+        if self.leadership.current() != Leader::Here {
+            return ChangeAnswer::NotLeader;
+        }
+        let Some(_one) = self.begin().await else {
+            return ChangeAnswer::NotLeader;
+        };
+        let roster = self.roster();
+        let new_id = rand::random::<u64>().max(1);
+        if let Err(refusal) = roster.check(&change, new_id) {
+            tracing::info!(?change, %refusal, "membership change refused");
+            return ChangeAnswer::Refused(refusal);
+        }
+        if change
+            == (Change::Remove {
+                id: *self.raft.node_id(),
+            })
+        {
+            // The next leader removes this node: the one that asks finds it.
+            upkeep::hand_over(&self.raft).await;
+            return ChangeAnswer::NotLeader;
+        }
+        tracing::info!(?change, "membership change");
+        let (id, steps) = self.steps(change, new_id);
+        match self.change(steps).await {
+            Ok(()) => ChangeAnswer::Done(Changed {
+                id,
+                members: MemberInfo::all(&self.raft),
+            }),
+            Err(Undone::Not) => ChangeAnswer::NotLeader,
+            Err(Undone::Unknown(error)) => {
+                tracing::warn!(error, "the outcome of a membership change is not known");
+                ChangeAnswer::Unknown
+            }
+        }
+    }
+
+    /// A change that was checked, in openraft's terms.
+    fn steps(&self, change: Change, new_id: u64) -> (u64, ChangeMembers<u64, Member>) {
+        let with = |id: u64, change: &dyn Fn(&mut Member)| {
+            let mut member = self.member(id).unwrap_or_default();
+            change(&mut member);
+            ChangeMembers::SetNodes([(id, member)].into())
+        };
+        match change {
+            Change::Add {
+                mut peer_urls,
+                is_learner,
+            } => {
+                peer_urls.sort();
+                let standing = if is_learner {
+                    Standing::Learner
+                } else {
+                    Standing::Voter
+                };
+                let member = Member {
+                    peer_urls,
+                    standing,
+                    ..Member::default()
+                };
+                (new_id, ChangeMembers::AddNodes([(new_id, member)].into()))
+            }
+            Change::Remove { id } => {
+                let votes = self.raft.voter_ids().any(|voter| voter == id);
+                let ids = [id].into();
+                let removal = if votes {
+                    ChangeMembers::RemoveVoters(ids)
+                } else {
+                    ChangeMembers::RemoveNodes(ids)
+                };
+                (id, removal)
+            }
+            Change::Update { id, peer_urls } => {
+                (id, with(id, &|member| member.peer_urls = peer_urls.clone()))
+            }
+            Change::Promote { id } => {
+                let voter = with(id, &|member| member.standing = Standing::Voter);
+                let promotion = ChangeMembers::AddVoterIds([id].into());
+                (id, ChangeMembers::Batch(vec![voter, promotion]))
+            }
+        }
+    }
+}
