@@ -10,11 +10,12 @@ use rustix::process::{Pid, Signal, kill_process};
 /// Bytes of a log that are shown when a test fails.
 const TAIL_BYTES: usize = 4096;
 
-/// A process of the `quorate` binary. Killed when dropped, and by the kernel's help when the test itself is killed:
+/// A process, of the `quorate` binary unless said otherwise. Killed when dropped, and by the kernel's help when the test itself is killed:
 /// it stops when its standard input ends.
 pub(crate) struct Process {
     /// Its name in messages.
     pub(crate) name: String,
+    program: PathBuf,
     args: Vec<String>,
     log: PathBuf,
     child: Option<Child>,
@@ -23,9 +24,15 @@ pub(crate) struct Process {
 impl Process {
     /// Starts `quorate ARGS`; its output goes to `DIR/NAME.log`.
     pub(crate) fn start(name: &str, dir: &Path, args: Vec<String>) -> Process {
+        Process::start_program(Path::new(env!("CARGO_BIN_EXE_quorate")), name, dir, args)
+    }
+
+    /// Starts another program in the same way.
+    pub(crate) fn start_program(program: &Path, name: &str, dir: &Path, args: Vec<String>) -> Process {
         let log = dir.join(format!("{name}.log"));
         let mut process = Process {
             name: name.to_owned(),
+            program: program.to_owned(),
             args,
             log,
             child: None,
@@ -38,7 +45,7 @@ impl Process {
     pub(crate) fn start_again(&mut self) {
         assert!(self.child.is_none(), "{} still runs", self.name);
         let log = File::options().create(true).append(true).open(&self.log).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_quorate"));
+        let mut command = Command::new(&self.program);
         command.args(&self.args).env("QUORATE_EXIT_WITH_PARENT", "1");
         command
             .stdin(Stdio::piped())

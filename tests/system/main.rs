@@ -8,4 +8,5 @@ mod harness;
 
 mod containers;
 mod demo;
+mod etcdctl;
 mod registration;
