@@ -16,7 +16,10 @@ const MASKS: [(&str, &str); 22] = [
     (r#""(?:\\x[0-9a-f]{2}|\\u[0-9a-f]{4})+""#, "<bytes>"),
     (r"\b[0-9a-f]{14,16}\b", "<id>"),
     (r"\b[0-9]{16,20}\b", "<id>"),
-    (r#"("raft_term" ?: ?|"RaftTerm" ?: ?|raftTerm" ?: ?)[0-9]+"#, "$1<term>"),
+    (
+        r#"("raft_term" ?: ?|"RaftTerm" ?: ?|raftTerm" ?: ?)[0-9]+"#,
+        "$1<term>",
+    ),
     (
         r#"("raftIndex" ?: ?|"raftAppliedIndex" ?: ?|"RaftIndex" ?: ?|"RaftAppliedIndex" ?: ?)[0-9]+"#,
         "$1<index>",
@@ -36,7 +39,10 @@ const MASKS: [(&str, &str); 22] = [
     // Keys of locks and elections end in the lease.
     (r"(mine|shared|post)/[0-9a-f]+", "$1/<id>"),
     // Status lines: "..., true, false, 2, 14, 14, " are leader, learner, term and indexes.
-    (r", (true|false), (true|false), [0-9]+, [0-9]+, [0-9]+,", ", $1, $2, <term>, <index>, <index>,"),
+    (
+        r", (true|false), (true|false), [0-9]+, [0-9]+, [0-9]+,",
+        ", $1, $2, <term>, <index>, <index>,",
+    ),
     // Columns of a table are as wide as what was masked in them.
     (r"-{3,}", "---"),
     (r" {2,}", " "),
@@ -57,7 +63,10 @@ static COMPILED: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
 /// Hides what may differ. `endpoint` is where the system is, `work` the script's own directory.
 pub(crate) fn mask(printed: &str, endpoint: &str, work: &str) -> String {
     let address = endpoint.trim_start_matches("http://");
-    let mut text = printed.replace(endpoint, "<endpoint>").replace(address, "<endpoint>").replace(work, "<work>");
+    let mut text = printed
+        .replace(endpoint, "<endpoint>")
+        .replace(address, "<endpoint>")
+        .replace(work, "<work>");
     for (pattern, with) in COMPILED.iter() {
         text = pattern.replace_all(&text, *with).into_owned();
     }

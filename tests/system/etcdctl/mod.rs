@@ -27,7 +27,8 @@ fn transcript(script: &str, target: &Target) -> String {
         .env("ETCDCTL_ENDPOINTS", target.endpoint())
         .output()
         .unwrap();
-    let printed = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+    let printed =
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     mask::mask(&printed, &target.endpoint(), &work.path().display().to_string())
 }
 

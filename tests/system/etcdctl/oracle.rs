@@ -16,7 +16,10 @@ pub(crate) fn is_here() -> bool {
             "{} is missing: scripts/test setup installs it",
             dir().display()
         );
-        eprintln!("skipped: no etcd in {} (scripts/oracle installs it)", dir().display());
+        eprintln!(
+            "skipped: no etcd in {} (scripts/oracle installs it)",
+            dir().display()
+        );
     }
     here
 }

@@ -90,7 +90,10 @@ impl Target {
             async move {
                 let answer = answer.await.map_err(|error| error.to_string())?;
                 let status = answer.status();
-                status.is_success().then_some(()).ok_or_else(|| status.to_string())
+                status
+                    .is_success()
+                    .then_some(())
+                    .ok_or_else(|| status.to_string())
             }
         })
         .await;
