@@ -42,7 +42,7 @@ impl Etcd {
         let programs = programs()?;
         loop {
             // Again where somebody took one of the ports meanwhile.
-            if let Some(etcd) = Etcd::spawn(&programs, flags).is_ready().await {
+            if let Some(etcd) = Etcd::spawn(&programs, flags).once_ready().await {
                 return Some(etcd);
             }
         }
@@ -88,7 +88,7 @@ impl Etcd {
     }
 
     /// Waits until it has a leader; none if it ended instead.
-    async fn is_ready(mut self) -> Option<Etcd> {
+    async fn once_ready(mut self) -> Option<Etcd> {
         let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
         while let Err(error) = self.client().range(get("k")).await {
             if self.child.try_wait().unwrap().is_some() {

@@ -105,7 +105,7 @@ impl PeerService {
         let prepared = super::receive::receive(&self.store, header, frames).await?;
         let snapshot = Snapshot {
             meta,
-            snapshot: SnapshotData::Received(prepared),
+            snapshot: SnapshotData::Received(Box::new(prepared)),
         };
         encode(
             &self

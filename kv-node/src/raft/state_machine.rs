@@ -28,7 +28,7 @@ pub enum SnapshotData {
     /// On the sender: a view of the store that does not stop writers.
     View(SnapshotView),
     /// On the receiver: received, checked and durable, waiting to become the state.
-    Received(PreparedSnapshot),
+    Received(Box<PreparedSnapshot>),
 }
 
 /// The last applied entry and the membership in force there: stored beside the data, in one batch.
@@ -176,7 +176,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
                 "a snapshot must be received before it is installed",
             ));
         };
-        may_wait(|| self.store.install(prepared)).map_err(io::Error::other)?;
+        may_wait(|| self.store.install(*prepared)).map_err(io::Error::other)?;
         self.point = RaftPoint::of(&self.store)?;
         assert_eq!(
             self.point.last_applied, meta.last_log_id,
