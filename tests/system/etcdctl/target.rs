@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::harness::{Process, eventually, free_ports};
-use crate::oracle;
+use super::oracle;
 
 /// Longest that it may take until it serves: compiled without optimisation, on a busy machine.
 const READY_WITHIN: Duration = Duration::from_secs(60);
