@@ -19,12 +19,16 @@ use super::errors::ApiError;
 /// # Errors
 /// As in etcd, an empty key is found before a sort that does not exist.
 pub(super) fn range(request: pb::RangeRequest) -> Result<Range, ApiError> {
-    if request.key.is_empty() {
-        return Err(Error::EmptyKey.into());
-    }
+    let invalid = |error: Error| {
+        if request.key.is_empty() {
+            Error::EmptyKey
+        } else {
+            error
+        }
+    };
     Ok(Range {
-        sort_order: request.sort_order.try_into()?,
-        sort_target: request.sort_target.try_into()?,
+        sort_order: request.sort_order.try_into().map_err(invalid)?,
+        sort_target: request.sort_target.try_into().map_err(invalid)?,
         key: request.key,
         range_end: request.range_end,
         limit: request.limit,
@@ -339,6 +343,28 @@ mod tests {
             };
             assert_eq!(txn(request), Err(ApiError::UnknownCompare));
         }
+    }
+
+    #[test]
+    fn an_empty_key_does_not_hide_what_is_wrong_before_it() {
+        let put = pb::PutRequest {
+            key: "k".into(),
+            value: "v".into(),
+            ignore_value: true,
+            ..Default::default()
+        };
+        let op = |request| pb::RequestOp {
+            request: Some(request),
+        };
+        let request = pb::TxnRequest {
+            success: vec![
+                op(request_op::Request::RequestPut(put)),
+                op(request_op::Request::RequestRange(pb::RangeRequest::default())),
+            ],
+            ..Default::default()
+        };
+        let refused = txn(request).unwrap().validate(&kv_core::Limits::default());
+        assert_eq!(refused, Err(Error::ValueProvided));
     }
 
     #[test]

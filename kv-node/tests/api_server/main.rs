@@ -5,6 +5,7 @@
 mod cluster;
 #[path = "../common/mod.rs"]
 mod common;
+mod differential;
 mod gateway;
 mod grpc;
 mod harness;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::harness::{Process, eventually, free_ports};
 use super::oracle;
+use crate::harness::{Process, eventually, free_ports};
 
 /// Longest that it may take until it serves: compiled without optimisation, on a busy machine.
 const READY_WITHIN: Duration = Duration::from_secs(60);

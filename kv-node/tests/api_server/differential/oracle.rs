@@ -1,0 +1,80 @@
+//! The etcd to compare with.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+};
+
+use tempfile::TempDir;
+
+use crate::common::free_address;
+
+/// A running etcd of one node. Killed when dropped.
+pub(super) struct Etcd {
+    pub(super) address: String,
+    child: Child,
+    _dir: TempDir,
+}
+
+impl Etcd {
+    /// None where there is no etcd on this machine.
+    pub(super) fn start() -> Option<Etcd> {
+        let program = program()?;
+        let dir = tempfile::tempdir().unwrap();
+        let (client, peer) = (free_address(), free_address());
+        let (client_url, peer_url) = (format!("http://{client}"), format!("http://{peer}"));
+        let child = Command::new(&program)
+            .arg("--data-dir")
+            .arg(dir.path())
+            .args([
+                "--listen-client-urls",
+                &client_url,
+                "--advertise-client-urls",
+                &client_url,
+            ])
+            .args([
+                "--listen-peer-urls",
+                &peer_url,
+                "--initial-advertise-peer-urls",
+                &peer_url,
+            ])
+            .args([
+                "--initial-cluster",
+                &format!("default={peer_url}"),
+                "--unsafe-no-fsync",
+            ])
+            .args(["--log-level", "panic"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{}: {error}", program.display()));
+        Some(Etcd {
+            address: client,
+            child,
+            _dir: dir,
+        })
+    }
+}
+
+impl Drop for Etcd {
+    fn drop(&mut self) {
+        // It may have ended by itself: then the requests have failed.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Where `scripts/oracle` puts it.
+fn program() -> Option<PathBuf> {
+    let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/etcd-3.5.1/etcd");
+    if program.exists() {
+        return Some(program);
+    }
+    assert!(
+        std::env::var_os("CI").is_none(),
+        "scripts/test setup installs the etcd to compare with"
+    );
+    eprintln!("skipped: no etcd to compare with (scripts/oracle installs it)");
+    None
+}
