@@ -3,12 +3,14 @@
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{bail, ensure};
 use clap::ValueEnum;
 
 use crate::{
     bootstrap::Bootstrap,
     node::{Config, Limits},
+    tls::TlsArgs,
+    urls,
 };
 
 /// What a flag without its own says of bytes.
@@ -124,6 +126,9 @@ pub struct Args {
     /// debug, info, warn or error; a tracing filter works too
     #[arg(long, env = "QUORATE_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
     pub log_level: String,
+    /// TLS.
+    #[command(flatten)]
+    pub tls: TlsArgs,
 }
 
 /// etcd's `--initial-cluster-state`.
@@ -166,21 +171,22 @@ impl Args {
                 host.clone()
             }
         });
-        let listen_client = hosts_of(&self.listen_client_urls, "--listen-client-urls")?;
-        let listen_peer = hosts_of(&self.listen_peer_urls, "--listen-peer-urls")?;
-        let client_urls = advertised(
+        let listen_client = urls::listen(&self.listen_client_urls, "--listen-client-urls")?;
+        let listen_peer = urls::listen(&self.listen_peer_urls, "--listen-peer-urls")?;
+        let client_urls = urls::advertised(
             &self.advertise_client_urls,
             &listen_client,
             &host,
             "--advertise-client-urls",
         )?;
-        let peer_urls = advertised(
+        let peer_urls = urls::advertised(
             &self.initial_advertise_peer_urls,
             &listen_peer,
             &host,
             "--initial-advertise-peer-urls",
         )?;
         let bootstrap = self.bootstrap(&name, &peer_urls)?;
+        let tls = self.tls.config(&listen_client, &listen_peer, &bootstrap.urls())?;
         Ok(Config {
             data_dir: self
                 .data_dir
@@ -190,6 +196,7 @@ impl Args {
             client_urls,
             listen_peer,
             peer_urls,
+            tls,
             bootstrap,
             max_voters: self.max_voters.into(),
             max_learners: self.max_learners.into(),
@@ -212,7 +219,11 @@ impl Args {
     fn bootstrap(&self, name: &str, peer_urls: &[String]) -> anyhow::Result<Bootstrap> {
         if !self.join.is_empty() {
             return Ok(Bootstrap::Dynamic {
-                join: self.join.clone(),
+                join: self
+                    .join
+                    .iter()
+                    .map(|host| with_scheme(host, peer_urls))
+                    .collect(),
                 expect: self.bootstrap_expect.map(usize::from),
             });
         }
@@ -221,7 +232,7 @@ impl Args {
             let Some((name, url)) = pair.split_once('=').filter(|(name, _)| !name.is_empty()) else {
                 bail!("--initial-cluster: {pair:?} is not NAME=URL");
             };
-            let url = format!("http://{}", host_of(url, "--initial-cluster")?);
+            let url = urls::normal(url, "--initial-cluster")?;
             members.entry(name.to_owned()).or_default().push(url);
         }
         if members.is_empty() {
@@ -241,50 +252,14 @@ pub fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
-/// `host:port` of a URL like `http://host:port`.
-fn host_of(url: &str, flag: &str) -> anyhow::Result<String> {
-    let url = url.trim();
-    if url.starts_with("https://") {
-        bail!("{flag}: {url:?}: TLS is not supported yet; use http:// behind a network you trust");
+/// A host to join, with the scheme of this node's own peer URLs where it has none.
+fn with_scheme(host: &str, peer_urls: &[String]) -> String {
+    let https = peer_urls.iter().any(|url| url.starts_with("https://"));
+    if https && !host.contains("://") {
+        format!("https://{host}")
+    } else {
+        host.to_owned()
     }
-    let Some(host) = url.strip_prefix("http://") else {
-        bail!("{flag}: {url:?} is not a URL like http://127.0.0.1:2379");
-    };
-    let host = host.trim_end_matches('/');
-    let (name, port) = host
-        .rsplit_once(':')
-        .with_context(|| format!("{flag}: {url:?} has no port"))?;
-    let port: Result<u16, _> = port.parse();
-    ensure!(port.is_ok(), "{flag}: {url:?} has no valid port");
-    ensure!(
-        !name.is_empty() && !name.contains('/'),
-        "{flag}: {url:?} has no valid host"
-    );
-    Ok(host.to_owned())
-}
-
-fn hosts_of(urls: &[String], flag: &str) -> anyhow::Result<Vec<String>> {
-    urls.iter().map(|url| host_of(url, flag)).collect()
-}
-
-/// What is advertised: what was given, or else where this node listens, under a name that others can use.
-fn advertised(
-    given: &[String],
-    listen: &[String],
-    host_name: &str,
-    flag: &str,
-) -> anyhow::Result<Vec<String>> {
-    if !given.is_empty() {
-        return Ok(hosts_of(given, flag)?
-            .into_iter()
-            .map(|host| format!("http://{host}"))
-            .collect());
-    }
-    let reachable = listen.iter().map(|host| match host.rsplit_once(':') {
-        Some(("0.0.0.0" | "[::]", port)) => format!("http://{host_name}:{port}"),
-        _ => format!("http://{host}"),
-    });
-    Ok(reachable.collect())
 }
 
 #[cfg(test)]
@@ -315,7 +290,7 @@ mod tests {
         .unwrap();
         assert_eq!(
             (config.name.as_str(), config.listen_client.as_slice()),
-            ("n1", &["127.0.0.1:12379".into()][..])
+            ("n1", &["127.0.0.1:12379".to_owned().into()][..])
         );
         let Bootstrap::Static {
             members,
@@ -343,11 +318,47 @@ mod tests {
     }
 
     #[test]
+    fn takes_http_and_https() {
+        let config = config(
+            "--listen-client-urls http://127.0.0.1:1,https://127.0.0.1:1,https://127.0.0.1:2 --cert-file c --key-file k \
+             --listen-peer-urls https://0.0.0.0:3 --peer-cert-file pc --peer-key-file pk --peer-trusted-ca-file ca \
+             --peer-client-cert-auth --join kv-node",
+        )
+        .unwrap();
+        let client_urls = ["http://127.0.0.1:1", "https://127.0.0.1:1", "https://127.0.0.1:2"];
+        assert_eq!(config.client_urls, client_urls);
+        assert_eq!(config.listen_client.len(), 2);
+        assert_eq!(config.peer_urls, [format!("https://{}:3", host_name())]);
+        assert!(config.tls.client.is_some_and(|files| files.trusted_ca.is_none()));
+        assert!(
+            config
+                .tls
+                .dial
+                .is_some_and(|files| files.ca.is_some() && files.cert.is_some())
+        );
+        let Bootstrap::Dynamic { join, .. } = config.bootstrap else {
+            panic!("dynamic")
+        };
+        assert_eq!(join, ["https://kv-node"]);
+    }
+
+    #[test]
     fn bad_values_name_the_flag() {
         for (line, expected) in [
             ("--listen-client-urls 127.0.0.1:2379", "--listen-client-urls"),
             ("--listen-peer-urls http://127.0.0.1", "has no port"),
-            ("--listen-peer-urls https://127.0.0.1:1", "TLS is not supported"),
+            (
+                "--listen-peer-urls https://127.0.0.1:1",
+                "https://127.0.0.1:1 needs a certificate: give --peer-cert-file and --peer-key-file",
+            ),
+            (
+                "--listen-client-urls https://127.0.0.1:1 --cert-file c",
+                "--cert-file needs --key-file beside it",
+            ),
+            (
+                "--listen-client-urls https://127.0.0.1:1 --cert-file c --key-file k --client-cert-auth",
+                "--client-cert-auth needs --trusted-ca-file",
+            ),
             ("--initial-cluster nonsense", "is not NAME=URL"),
             (
                 "--heartbeat-interval 200 --election-timeout 300",

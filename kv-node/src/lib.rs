@@ -19,7 +19,9 @@ pub mod server;
 pub mod space;
 pub mod storage;
 pub mod switch;
+pub mod tls;
 mod upkeep;
+pub mod urls;
 
 /// How many threads a node's runtime should have: half of the cores. The log, the store and the disk
 /// have threads of their own, and each further one makes a request wake more of them. Measured with three

@@ -19,13 +19,16 @@ use crate::{
     membership::{Membership, Refused, rules::Change},
     raft::{
         leader::{Heard, Leadership},
-        network::Dial,
+        network::{self, Dial},
         propose::Proposer,
         read_index::ReadIndex,
         types::{Member, Raft, Standing},
     },
     space::Space,
-    storage, upkeep,
+    storage,
+    tls::Tls,
+    upkeep,
+    urls::Listen,
 };
 
 pub use crate::membership::{ChangeError, Changed};
@@ -38,14 +41,16 @@ pub struct Config {
     pub name: String,
     /// Where everything is kept.
     pub data_dir: PathBuf,
-    /// `host:port` to listen on for clients.
-    pub listen_client: Vec<String>,
+    /// Where to listen for clients.
+    pub listen_client: Vec<Listen>,
     /// URLs told to clients.
     pub client_urls: Vec<String>,
-    /// `host:port` to listen on for peers.
-    pub listen_peer: Vec<String>,
+    /// Where to listen for peers.
+    pub listen_peer: Vec<Listen>,
     /// URLs told to peers.
     pub peer_urls: Vec<String>,
+    /// Certificates.
+    pub tls: Tls,
     /// How the node finds its cluster.
     pub bootstrap: Bootstrap,
     /// Most voters.
@@ -98,7 +103,7 @@ impl Env {
         Env {
             disk: Arc::new(|dir| Ok(Arc::new(RealDisk::new(dir)?))),
             store: Arc::new(storage::open_store),
-            dial: Arc::new(|endpoint| endpoint.connect_lazy()),
+            dial: Arc::new(network::dial),
         }
     }
 }

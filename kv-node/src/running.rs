@@ -8,6 +8,7 @@ use std::{
 
 use anyhow::Context;
 use kv_store::Store;
+use kv_tls::{ClientTls, ServerTls};
 use kv_wal::Wal;
 use openraft::{Config as RaftConfig, SnapshotPolicy};
 use parking_lot::Mutex;
@@ -35,11 +36,12 @@ use crate::{
         state_machine::StateMachine,
         types::{Member, Raft},
     },
-    server,
+    server::{self, Security},
     space::Space,
     storage,
     switch::{self, Front, Port},
     upkeep,
+    urls::Listen,
 };
 
 /// How long consensus, and then the disk, may take to stop.
@@ -84,6 +86,7 @@ type PeerPort = Front<PeerServerGuarded>;
 /// A node's ports and data directory: open from the first moment, before there is consensus.
 pub struct Running {
     config: Config,
+    dial: Option<ClientTls>,
     local: Arc<Mutex<Local>>,
     control: Control,
     peers: Port<PeerPort>,
@@ -120,8 +123,9 @@ impl Running {
             client_urls: config.client_urls.clone(),
             ..Member::default()
         };
-        let peer_ports = listen_all(&config.listen_peer, "--listen-peer-urls").await?;
-        let client_ports = listen_all(&config.listen_client, "--listen-client-urls").await?;
+        let tls = config.tls.load()?;
+        let peer_ports = listen_all(&config.listen_peer, &tls.peer, "--listen-peer-urls").await?;
+        let client_ports = listen_all(&config.listen_client, &tls.client, "--listen-client-urls").await?;
         let local = Arc::new(Mutex::new(Local::new(dir, identity, member)));
         let control = Control {
             local: local.clone(),
@@ -133,6 +137,7 @@ impl Running {
             clients: Port::new(switch::starting(progress.subscribe())),
             control,
             config,
+            dial: tls.dial,
             local,
             progress,
             stop: CancellationToken::new(),
@@ -140,18 +145,20 @@ impl Running {
             stop_peers: CancellationToken::new(),
             peer_servers: TaskTracker::new(),
         };
-        for port in peer_ports {
+        for (port, security) in peer_ports {
             running.peer_servers.spawn(server::serve(
                 port,
+                security,
                 running.peers.clone(),
                 running.stop_peers.clone(),
                 // Their streams have no end of their own, and consensus has stopped before.
                 Duration::ZERO,
             ));
         }
-        for port in client_ports {
+        for (port, security) in client_ports {
             running.client_servers.spawn(server::serve(
                 port,
+                security,
                 running.clients.clone(),
                 running.stop.clone(),
                 server::DRAIN_TIMEOUT,
@@ -165,7 +172,7 @@ impl Running {
     /// # Errors
     /// When storage or bootstrap refuse.
     pub async fn start(&mut self, env: Env) -> anyhow::Result<Node> {
-        let client = ControlClient::new()?;
+        let client = ControlClient::new(self.dial.clone());
         let identity = self.local.lock().identity().clone();
         let was_settled = identity.cluster_id.is_some();
         // A node without a log gets into its cluster first: the cluster may have an id for it.
@@ -188,7 +195,7 @@ impl Running {
         };
         let identity = self.local.lock().identity().clone();
         let cluster_id = identity.cluster_id.context("bootstrap ends with a cluster id")?;
-        let network = Network::new(cluster_id, env.dial.clone());
+        let network = Network::new(cluster_id, env.dial.clone(), self.dial.clone());
         let store =
             tokio::task::spawn_blocking(move || (env.store)(&dir.join("store"), cluster_id)).await??;
         storage::reconcile(&wal, &store, &identity, &network, &self.progress).await?;
@@ -467,10 +474,16 @@ fn new_identity(config: &Config) -> anyhow::Result<Identity> {
     }))
 }
 
-async fn listen_all(hosts: &[String], flag: &'static str) -> anyhow::Result<Vec<TcpListener>> {
+async fn listen_all(
+    places: &[Listen],
+    tls: &Option<ServerTls>,
+    flag: &'static str,
+) -> anyhow::Result<Vec<(TcpListener, Security)>> {
     let mut listeners = Vec::new();
-    for host in hosts {
-        listeners.extend(server::listen(host, flag).await?);
+    for place in places {
+        let security = Security::of(place, tls.as_ref())?;
+        let bound = server::listen(&place.address, flag).await?;
+        listeners.extend(bound.into_iter().map(|listener| (listener, security.clone())));
     }
     Ok(listeners)
 }

@@ -3,21 +3,35 @@
 //! `axum::serve` leaves Nagle's algorithm on and sets no time limit on headers, so connections are
 //! served with hyper-util's builder: HTTP/1.1 and HTTP/2 on one port, drained on shutdown.
 
-use std::{convert::Infallible, io, net::SocketAddr, time::Duration};
+use std::{
+    convert::Infallible,
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use axum::{http::Request, response::Response};
 use hyper::body::Incoming;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
+    server::{
+        conn::auto,
+        graceful::{GracefulShutdown, Watcher},
+    },
     service::TowerToHyperService,
 };
+use kv_tls::{PeerCertificate, ServerTls, ServerTlsStream as TlsStream};
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpSocket, TcpStream},
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
 use tower::Service;
+
+use crate::urls::Listen;
 
 /// A client that has not sent its headers within this time is cut off.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -100,10 +114,41 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
+/// What is spoken on a port.
+#[derive(Clone)]
+pub enum Security {
+    /// HTTP without TLS.
+    Plain,
+    /// HTTP over TLS.
+    Tls(ServerTls),
+    /// Both: the first byte tells.
+    Either(ServerTls),
+}
+
+impl Security {
+    /// As an address of the configuration says.
+    ///
+    /// # Errors
+    /// When it says TLS and there is no certificate.
+    pub fn of(place: &Listen, tls: Option<&ServerTls>) -> anyhow::Result<Security> {
+        Ok(match (place.https, tls) {
+            (false, _) => Security::Plain,
+            (true, None) => anyhow::bail!("https://{} needs a certificate", place.address),
+            (true, Some(tls)) if place.http => Security::Either(tls.clone()),
+            (true, Some(tls)) => Security::Tls(tls.clone()),
+        })
+    }
+}
+
 /// Serves until `shutdown`, then lets requests under way finish for `drain`. No connection is left when it
 /// returns.
-pub async fn serve<S>(listener: TcpListener, service: S, shutdown: CancellationToken, drain: Duration)
-where
+pub async fn serve<S>(
+    listener: TcpListener,
+    security: Security,
+    service: S,
+    shutdown: CancellationToken,
+    drain: Duration,
+) where
     S: Service<Request<Incoming>, Response = Response, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
 {
@@ -121,12 +166,13 @@ where
         .max_concurrent_streams(STREAMS_MAX)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
+    let builder = Arc::new(builder);
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
     loop {
-        let stream = tokio::select! {
+        let (stream, client) = tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
+                Ok(accepted) => accepted,
                 Err(error) => {
                     tracing::warn!(%error, "cannot accept a connection");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -137,7 +183,18 @@ where
             Some(_) = connections.join_next() => continue,
             () = shutdown.cancelled() => break,
         };
-        connections.spawn(connection(&builder, &graceful, stream, service.clone()));
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "cannot turn Nagle's algorithm off");
+        }
+        let (builder, watcher, service) = (builder.clone(), graceful.watcher(), service.clone());
+        match &security {
+            Security::Plain => connections.spawn(connection(builder, watcher, stream, service)),
+            Security::Tls(_) | Security::Either(_) => {
+                let handshake = handshake(security.clone(), stream, client);
+                let handshake = shutdown.clone().run_until_cancelled_owned(handshake);
+                connections.spawn(secured(handshake, builder, watcher, service))
+            }
+        };
     }
     drop(listener);
     if tokio::time::timeout(drain, graceful.shutdown()).await.is_err() && !drain.is_zero() {
@@ -146,26 +203,89 @@ where
     connections.shutdown().await;
 }
 
-fn connection<S>(
-    builder: &auto::Builder<TokioExecutor>,
-    graceful: &GracefulShutdown,
-    stream: TcpStream,
-    service: S,
-) -> impl Future<Output = ()> + Send + 'static
+type Builder = Arc<auto::Builder<TokioExecutor>>;
+
+async fn connection<S, T>(builder: Builder, watcher: Watcher, stream: T, service: S)
 where
     S: Service<Request<Incoming>, Response = Response, Error = Infallible> + Clone + Send + 'static,
     S::Future: Send,
+    T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "cannot turn Nagle's algorithm off");
+    let connection =
+        builder.serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service));
+    if let Err(error) = watcher.watch(connection.into_owned()).await {
+        tracing::debug!(%error, "connection ended");
     }
-    let connection = builder
-        .serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(service))
-        .into_owned();
-    let watched = graceful.watch(connection);
-    async move {
-        if let Err(error) = watched.await {
-            tracing::debug!(%error, "connection ended");
+}
+
+/// A connection on a port with TLS, once it is known what is spoken on it.
+enum Secured {
+    Tls(Box<TlsStream<TcpStream>>, Option<PeerCertificate>),
+    Plain(TcpStream),
+}
+
+/// None: the connection is over; the log says why.
+async fn handshake(security: Security, stream: TcpStream, client: SocketAddr) -> Option<Secured> {
+    let shaken = async {
+        match security {
+            Security::Plain => Ok(Secured::Plain(stream)),
+            Security::Either(_) if !kv_tls::begins_tls(&stream).await? => Ok(Secured::Plain(stream)),
+            Security::Either(tls) | Security::Tls(tls) => {
+                let (stream, peer) = tls.accept(stream).await?;
+                Ok(Secured::Tls(Box::new(stream), peer))
+            }
         }
+    };
+    let shaken: io::Result<Secured> = shaken.await;
+    match shaken {
+        Ok(secured) => Some(secured),
+        // Whoever connects and says nothing: a probe of the port, a client that thought better of it.
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => None,
+        Err(error) => {
+            tracing::warn!(%client, %error, "connection refused");
+            None
+        }
+    }
+}
+
+async fn secured<S>(
+    handshake: impl Future<Output = Option<Option<Secured>>> + Send,
+    builder: Builder,
+    watcher: Watcher,
+    service: S,
+) where
+    S: Service<Request<Incoming>, Response = Response, Error = Infallible> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    match handshake.await.flatten() {
+        None => {}
+        Some(Secured::Plain(stream)) => connection(builder, watcher, stream, service).await,
+        Some(Secured::Tls(stream, None)) => connection(builder, watcher, *stream, service).await,
+        Some(Secured::Tls(stream, Some(peer))) => {
+            let service = WithPeer { service, peer };
+            connection(builder, watcher, *stream, service).await;
+        }
+    }
+}
+
+/// Puts the certificate that the client showed on each of its requests, as an extension.
+#[derive(Clone)]
+struct WithPeer<S> {
+    service: S,
+    peer: PeerCertificate,
+}
+
+impl<S: Service<Request<Incoming>>> Service<Request<Incoming>> for WithPeer<S> {
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.service.poll_ready(context)
+    }
+
+    fn call(&mut self, mut request: Request<Incoming>) -> S::Future {
+        request.extensions_mut().insert(self.peer.clone());
+        self.service.call(request)
     }
 }

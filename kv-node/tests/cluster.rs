@@ -20,6 +20,7 @@ use kv_node::{
     bootstrap::Bootstrap,
     node::{Config, Env, Limits, Node},
     running::Running,
+    tls::Tls,
 };
 use tokio::time::Instant;
 
@@ -44,10 +45,11 @@ impl Machine {
         Config {
             name: name.to_owned(),
             data_dir: self.dir.clone(),
-            listen_client: vec![self.client.clone()],
+            listen_client: vec![self.client.clone().into()],
             client_urls: vec![format!("http://{}", self.client)],
-            listen_peer: vec![self.peer.clone()],
+            listen_peer: vec![self.peer.clone().into()],
             peer_urls: vec![format!("http://{}", self.peer)],
+            tls: Tls::default(),
             bootstrap,
             max_voters: 5,
             max_learners: 1,

@@ -9,13 +9,15 @@ pub const DEFAULT_PEER_PORT: u16 = 2380;
 /// Addresses asked in one round, at most.
 const ADDRESSES_MAX: usize = 256;
 
-/// Resolves names (`host`, `host:port`, or `http://host:port`) to the peer URLs of all their
-/// addresses: a name may stand for many nodes. Names that do not resolve come second: their nodes
-/// may not have started yet.
+/// Resolves names (`host`, `host:port`, `http://host:port` or `https://host:port`) to the peer URLs of all
+/// their addresses: a name may stand for many nodes. With TLS, what certificates are held against stands
+/// behind `#`: the name, which they have in common, and not an address. Names that do not resolve come
+/// second: their nodes may not have started yet.
 pub async fn resolve(names: &[String]) -> (Vec<String>, Vec<String>) {
     let (mut urls, mut unknown) = (Vec::new(), Vec::new());
     for name in names {
-        let host = name.strip_prefix("http://").unwrap_or(name).trim_end_matches('/');
+        let (scheme, host) = name.split_once("://").unwrap_or(("http", name));
+        let host = host.trim_end_matches('/');
         let with_port = if host
             .rsplit_once(':')
             .is_some_and(|(_, port)| port.parse::<u16>().is_ok())
@@ -25,7 +27,15 @@ pub async fn resolve(names: &[String]) -> (Vec<String>, Vec<String>) {
             format!("{host}:{DEFAULT_PEER_PORT}")
         };
         match tokio::net::lookup_host(&with_port).await {
-            Ok(addresses) => urls.extend(addresses.map(|address: SocketAddr| format!("http://{address}"))),
+            Ok(addresses) => {
+                let name = with_port.rsplit_once(':').map_or(host, |(name, _)| name);
+                let suffix = if scheme == "https" {
+                    format!("#{name}")
+                } else {
+                    String::new()
+                };
+                urls.extend(addresses.map(|address: SocketAddr| format!("{scheme}://{address}{suffix}")));
+            }
             Err(error) => {
                 tracing::debug!(name, %error, "name does not resolve yet");
                 unknown.push(name.clone());

@@ -46,6 +46,16 @@ pub enum Bootstrap {
     },
 }
 
+impl Bootstrap {
+    /// The other nodes' URLs, as far as they are known by URL.
+    pub fn urls(&self) -> Vec<&str> {
+        match self {
+            Bootstrap::Static { members, .. } => members.values().flatten().map(String::as_str).collect(),
+            Bootstrap::Dynamic { join, .. } => join.iter().map(String::as_str).collect(),
+        }
+    }
+}
+
 /// Why a node did not become a member.
 #[derive(Debug, thiserror::Error)]
 pub enum BootstrapError {

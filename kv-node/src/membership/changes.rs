@@ -91,7 +91,7 @@ impl Membership {
         };
         match tokio::time::timeout_at(deadline, self.client.change(at, request)).await {
             Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(ControlError::Http(error))) if error.is_connect() => Ok(ChangeAnswer::NotLeader),
+            Ok(Err(ControlError::Unreached { .. })) => Ok(ChangeAnswer::NotLeader),
             Ok(Err(error)) => {
                 tracing::warn!(%error, "the leader's answer to a membership change is lost");
                 Err(ChangeError::Unknown)

@@ -10,6 +10,7 @@ use std::{collections::BTreeMap, error::Error, sync::Arc, time::Duration};
 use futures::{Stream, StreamExt};
 use kv_proto::peer::{Frame, peer_client::PeerClient};
 use kv_store::SnapshotView;
+use kv_tls::{Alpn, ClientTls, Connector};
 use openraft::{
     OptionalSend, RPCTypes, RaftNetworkFactory,
     base::{BoxFuture, BoxStream},
@@ -60,8 +61,21 @@ pub const SNAPSHOT_CHUNK_BYTES: usize = 1 << 20;
 /// A gRPC client of a peer.
 pub type Client = PeerClient<InterceptedService<Channel, Stamp>>;
 
-/// Opens a (lazy) connection: the seam by which a simulation replaces the network.
-pub type Dial = Arc<dyn Fn(Endpoint) -> Channel + Send + Sync>;
+/// Opens a (lazy) connection, with what it takes for one with TLS: the seam by which a simulation replaces
+/// the network.
+pub type Dial = Arc<dyn Fn(Endpoint, Option<ClientTls>) -> Channel + Send + Sync>;
+
+/// Connects over TCP, as the URL says with or without TLS.
+pub fn dial(endpoint: Endpoint, tls: Option<ClientTls>) -> Channel {
+    if endpoint.uri().scheme_str() != Some("https") {
+        return endpoint.connect_lazy();
+    }
+    endpoint.connect_with_connector_lazy(Connector {
+        tls,
+        alpn: Alpn::Http2,
+        server_name: None,
+    })
+}
 
 /// Puts cluster and target on every call.
 #[derive(Clone)]
@@ -85,6 +99,7 @@ impl Interceptor for Stamp {
 pub struct Network {
     cluster_id: u64,
     dial: Dial,
+    tls: Option<ClientTls>,
     /// The members as this node last saw them. openraft keeps the connection that it has when a member's
     /// address changes; so each connection looks here before it is used.
     members: Arc<Mutex<BTreeMap<u64, Member>>>,
@@ -94,10 +109,11 @@ pub struct Network {
 
 impl Network {
     /// For a node of the given cluster.
-    pub fn new(cluster_id: u64, dial: Dial) -> Network {
+    pub fn new(cluster_id: u64, dial: Dial, tls: Option<ClientTls>) -> Network {
         Network {
             cluster_id,
             dial,
+            tls,
             members: Arc::default(),
             forwarding: Arc::default(),
         }
@@ -130,9 +146,11 @@ impl Network {
             cluster: self.cluster_id.into(),
             target: target.into(),
         };
-        Ok(PeerClient::with_interceptor((self.dial)(endpoint), stamp)
-            .max_decoding_message_size(codec::MAX_FRAME_BYTES)
-            .max_encoding_message_size(codec::MAX_FRAME_BYTES))
+        Ok(
+            PeerClient::with_interceptor((self.dial)(endpoint, self.tls.clone()), stamp)
+                .max_decoding_message_size(codec::MAX_FRAME_BYTES)
+                .max_encoding_message_size(codec::MAX_FRAME_BYTES),
+        )
     }
 
     /// The shared client for forwarding requests to `target`.
@@ -473,7 +491,7 @@ mod tests {
             .local_addr()
             .unwrap()
             .port();
-        let network = Network::new(1, Arc::new(|endpoint| endpoint.connect_lazy()));
+        let network = Network::new(1, Arc::new(dial), None);
         let member = Member {
             peer_urls: vec![format!("http://127.0.0.1:{port}")],
             ..Member::default()
@@ -493,7 +511,7 @@ mod tests {
             .local_addr()
             .unwrap()
             .port();
-        let mut network = Network::new(1, Arc::new(|endpoint| endpoint.connect_lazy()));
+        let mut network = Network::new(1, Arc::new(dial), None);
         let member = Member {
             peer_urls: vec![format!("http://127.0.0.1:{port}")],
             ..Member::default()
@@ -516,7 +534,7 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let closing = tokio::spawn(async move { drop(listener.accept().await.unwrap()) });
-        let network = Network::new(1, Arc::new(|endpoint| endpoint.connect_lazy()));
+        let network = Network::new(1, Arc::new(dial), None);
         let member = Member {
             peer_urls: vec![format!("http://127.0.0.1:{port}")],
             ..Member::default()

@@ -40,7 +40,7 @@ pub type SnapshotMeta = openraft::alias::SnapshotMetaOf<TypeConfig>;
 pub struct Member {
     /// The human-readable name; the host name unless `--name` says otherwise.
     pub name: String,
-    /// Where other nodes reach it, as `http://host:port`.
+    /// Where other nodes reach it, as `http://host:port` or `https://host:port`.
     pub peer_urls: Vec<String>,
     /// Where clients reach it; empty until the node has announced itself once.
     pub client_urls: Vec<String>,

@@ -7,6 +7,7 @@ use kv_node::{
     bootstrap::Bootstrap,
     node::{Config, Env, Limits, Node},
     running::Running,
+    tls::Tls,
 };
 use kv_proto::etcdserverpb::{
     cluster_client::ClusterClient, kv_client::KvClient, maintenance_client::MaintenanceClient,
@@ -86,10 +87,11 @@ impl Server {
         let config = Config {
             name: format!("n{at}"),
             data_dir: dir.path().to_owned(),
-            listen_client: vec![client.clone()],
+            listen_client: vec![client.clone().into()],
             client_urls: url(client),
-            listen_peer: vec![peer.clone()],
+            listen_peer: vec![peer.clone().into()],
             peer_urls: url(peer),
+            tls: Tls::default(),
             bootstrap: Bootstrap::Static {
                 members,
                 token: "test".to_owned(),
