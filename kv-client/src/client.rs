@@ -12,7 +12,7 @@ use kv_proto::etcdserverpb::{
 use tonic::metadata::MetadataValue;
 
 use crate::auth::Auth;
-use crate::connection::{Channel, Connection};
+use crate::connection::{Channel, Connection, Dialer};
 use crate::endpoint::Endpoint;
 use crate::failover::{self, Limits};
 use crate::pool::Pool;
@@ -46,6 +46,7 @@ pub struct Client {
 struct Shared {
     pool: Pool,
     limits: Limits,
+    dialer: Dialer,
     extra: Mutex<HashMap<String, Arc<Connection>>>,
 }
 
@@ -53,14 +54,10 @@ impl Client {
     /// A client of these endpoints. Connects to nothing yet.
     ///
     /// # Errors
-    /// [`Error::InvalidEndpoint`] if there is none or one is malformed.
+    /// [`Error::InvalidEndpoint`] if there is none or one is malformed, [`Error::Tls`] if certificates cannot be used.
     pub fn new(config: Config) -> Result<Client, Error> {
-        let connect = |text: &String| {
-            Ok(Arc::new(Connection::new(
-                Endpoint::parse(text)?,
-                config.dial_timeout,
-            )))
-        };
+        let dialer = Dialer::new(&config)?;
+        let connect = |text: &String| Ok(Arc::new(Connection::new(Endpoint::parse(text)?, &dialer)));
         let connections = config
             .endpoints
             .iter()
@@ -80,7 +77,12 @@ impl Client {
         let pool = Pool::new(connections, Auth::new(config.credentials));
         let extra = Mutex::default();
         Ok(Client {
-            shared: Arc::new(Shared { pool, limits, extra }),
+            shared: Arc::new(Shared {
+                pool,
+                limits,
+                dialer,
+                extra,
+            }),
         })
     }
 
@@ -157,7 +159,7 @@ impl Client {
         if let Some(known) = extra.get(text) {
             return Ok(known.clone());
         }
-        let connection = Arc::new(Connection::new(endpoint, self.shared.limits.dial));
+        let connection = Arc::new(Connection::new(endpoint, &self.shared.dialer));
         if extra.len() < EXTRA_CONNECTIONS_MAX {
             extra.insert(text.to_owned(), connection.clone());
         }

@@ -16,10 +16,13 @@ use http::{HeaderValue, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use kv_tls::{Alpn, ClientTls, heard};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tonic::body::Body;
 
 use crate::endpoint::Endpoint;
+use crate::{Config, Error};
 
 /// How long a connection with requests in flight may be silent before it is pinged. Not below the 5 s that etcd
 /// allows by default, or it closes the connection; never pinged while idle, for the same reason.
@@ -32,10 +35,38 @@ const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 /// The same for all requests of a connection: so much that a thousand unread watches hold up nothing else.
 const CONNECTION_WINDOW_BYTES: u32 = 1 << 30;
 
+/// How connections are made.
+#[derive(Clone, Debug)]
+pub(crate) struct Dialer {
+    timeout: Duration,
+    tls: Option<ClientTls>,
+    /// Whether TLS is spoken with endpoints that do not say.
+    tls_unless_said: bool,
+}
+
+impl Dialer {
+    /// As a client is told to: with TLS if one of its endpoints or its files ask for it.
+    ///
+    /// # Errors
+    /// [`Error::Tls`] if its files cannot be used.
+    pub(crate) fn new(config: &Config) -> Result<Dialer, Error> {
+        let mut tls = config.tls.is_wanted();
+        let tls_unless_said = tls;
+        for endpoint in &config.endpoints {
+            tls |= Endpoint::parse(endpoint)?.wants_tls();
+        }
+        Ok(Dialer {
+            timeout: config.dial_timeout,
+            tls: tls.then(|| config.tls.load()).transpose()?,
+            tls_unless_said,
+        })
+    }
+}
+
 /// A connection that is opened at its first use and again after it broke.
 pub(crate) struct Connection {
     endpoint: Endpoint,
-    dial_timeout: Duration,
+    dialer: Dialer,
     sender: Mutex<Option<SendRequest<Body>>>,
     /// Held while dialling, so that many requests wait for one connection.
     dialling: tokio::sync::Mutex<()>,
@@ -57,10 +88,10 @@ impl DialError {
 }
 
 impl Connection {
-    pub(crate) fn new(endpoint: Endpoint, dial_timeout: Duration) -> Connection {
+    pub(crate) fn new(endpoint: Endpoint, dialer: &Dialer) -> Connection {
         Connection {
-            endpoint,
-            dial_timeout,
+            endpoint: endpoint.with_tls_unless_said(dialer.tls_unless_said),
+            dialer: dialer.clone(),
             sender: Mutex::new(None),
             dialling: tokio::sync::Mutex::new(()),
         }
@@ -82,9 +113,12 @@ impl Connection {
                 None => self.dial().await,
             }
         };
-        match tokio::time::timeout(self.dial_timeout, dial).await {
+        match tokio::time::timeout(self.dialer.timeout, dial).await {
             Ok(result) => result,
-            Err(_) => Err(DialError(format!("no connection within {:?}", self.dial_timeout))),
+            Err(_) => Err(DialError(format!(
+                "no connection within {:?}",
+                self.dialer.timeout
+            ))),
         }
     }
 
@@ -103,6 +137,34 @@ impl Connection {
             .await
             .map_err(DialError::of_io)?;
         stream.set_nodelay(true).map_err(DialError::of_io)?;
+        if !self.endpoint.is_tls() {
+            return self.open(stream).await;
+        }
+        let Some(tls) = &self.dialer.tls else {
+            return Err(DialError(
+                "https needs --cacert, or another https endpoint".to_owned(),
+            ));
+        };
+        let stream = tls
+            .connect(stream, &self.endpoint.host, Alpn::Http2)
+            .await
+            .map_err(DialError::of_io)?;
+        let (stream, first) = heard(stream);
+        let channel = self.open(stream).await?;
+        // Before the first word the server may still refuse our certificate. Whoever sends before, does not know
+        // what became of it.
+        match first.await {
+            Ok(Ok(())) => Ok(channel),
+            Ok(Err(reason)) => Err(DialError(format!("TLS: {reason}"))),
+            Err(_) => Err(DialError("TLS: the connection was closed".to_owned())),
+        }
+    }
+
+    /// Speaks HTTP/2 on a stream.
+    async fn open<S>(&self, stream: S) -> Result<Channel, DialError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let (sender, connection) = Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .keep_alive_interval(KEEP_ALIVE_INTERVAL)

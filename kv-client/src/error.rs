@@ -8,13 +8,19 @@ use crate::LeaseLoss;
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// An endpoint that is not `host:port` or `http://host:port`. Nothing was sent.
+    /// An endpoint that is not `host:port`, `http://host:port` or `https://host:port`. Nothing was sent.
     #[error("endpoint {endpoint:?}: {reason}")]
     InvalidEndpoint {
         /// The text that was given.
         endpoint: String,
         /// What is wrong with it.
         reason: String,
+    },
+    /// Certificates that cannot be used. Nothing was sent.
+    #[error("{message}")]
+    Tls {
+        /// Which one, and why.
+        message: String,
     },
     /// The server refused: the request certainly was not executed, and the same one will be refused again
     /// (or, for [`Code::ResourceExhausted`], until the server has room).

@@ -12,8 +12,6 @@
 //! - a [`Watch`] gives every event once and in order, on another endpoint where its own is lost;
 //! - a [`Lease`] is renewed in the background, and says when it is lost.
 //!
-//! It leaves to its caller: TLS.
-//!
 //! ```no_run
 //! # async fn example() -> Result<(), kv_client::Error> {
 //! use kv_client::{Client, Config};
@@ -51,7 +49,7 @@ mod watch;
 pub use auth::Credentials;
 pub use client::Client;
 pub use cluster::Snapshot;
-pub use config::Config;
+pub use config::{Config, Tls};
 pub use election::{Leadership, Observe};
 pub use error::Error;
 pub use key_range::prefix_end;

@@ -103,20 +103,16 @@ impl Pool {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::time::Duration;
 
     use super::{PENALTY, Pool};
+    use crate::Config;
     use crate::auth::Auth;
-    use crate::connection::Connection;
+    use crate::connection::{Connection, Dialer};
     use crate::endpoint::Endpoint;
 
     fn pool(size: usize) -> Pool {
-        let connection = |_| {
-            Arc::new(Connection::new(
-                Endpoint::parse("a:1").unwrap(),
-                Duration::from_secs(1),
-            ))
-        };
+        let dialer = Dialer::new(&Config::new(["a:1"])).unwrap();
+        let connection = |_| Arc::new(Connection::new(Endpoint::parse("a:1").unwrap(), &dialer));
         Pool::new((0..size).map(connection).collect(), Auth::new(None))
     }
 

@@ -315,7 +315,7 @@ fn of_client(error: Error) -> StoreError {
         Error::Rejected { message, .. } => StoreError::Refused(message),
         Error::NoQuorum { message } => StoreError::NoQuorum(message),
         Error::Timeout { message } => StoreError::Timeout(message),
-        Error::InvalidEndpoint { .. } => StoreError::NoQuorum(error.to_string()),
+        Error::InvalidEndpoint { .. } | Error::Tls { .. } => StoreError::NoQuorum(error.to_string()),
         other => StoreError::OutcomeUnknown(other.to_string()),
     }
 }

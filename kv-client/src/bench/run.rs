@@ -14,7 +14,7 @@ use super::args::{BenchArgs, BenchCommand};
 use super::load::{self, Keys, Pace, Plan, Results, Values};
 use super::report::Report;
 use crate::cli::{Consistency, Exit, Failure, GlobalArgs, WriteOut, print};
-use crate::connection::Connection;
+use crate::connection::{Connection, Dialer};
 use crate::endpoint::Endpoint;
 use crate::{Client, Error};
 
@@ -101,9 +101,10 @@ fn keys(args: &BenchArgs) -> Result<Keys, Failure> {
 
 /// Opens all connections before the clock starts. Each must succeed: what is measured is to be what was asked for.
 async fn connect(global: &GlobalArgs, count: u32) -> Result<Vec<Arc<Connection>>, Failure> {
+    let dialer = Dialer::new(&global.config())?;
     let mut connections = Vec::new();
     for text in global.endpoints.iter().cycle().take(count as usize) {
-        let connection = Connection::new(Endpoint::parse(text)?, global.dial_timeout);
+        let connection = Connection::new(Endpoint::parse(text)?, &dialer);
         if let Err(error) = connection.channel().await {
             return Err(Error::NoQuorum {
                 message: format!("{text}: {error}"),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use clap::{Parser, Subcommand, ValueEnum};
 
+use super::tls::TlsArgs;
 use super::values::{bytes_parser, parse_duration, parse_lease, parse_not_negative, parse_revision};
 use crate::Config;
 use crate::bench::BenchCommand;
@@ -25,7 +26,7 @@ pub struct Args {
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Connection and output")]
 pub struct GlobalArgs {
-    /// Servers, each host:port or http://host:port; the first is tried first, the others when it fails
+    /// Servers, each host:port, http://host:port or https://host:port; the first is tried first, the others when it fails
     #[arg(long, global = true, value_delimiter = ',', value_name = "HOST:PORT,...")]
     #[arg(env = "ETCDCTL_ENDPOINTS", default_value = "127.0.0.1:2379")]
     pub endpoints: Vec<String>,
@@ -46,6 +47,9 @@ pub struct GlobalArgs {
         env = "ETCDCTL_WRITE_OUT"
     )]
     pub write_out: Option<WriteOut>,
+    /// Certificates.
+    #[command(flatten)]
+    pub tls: TlsArgs,
 }
 
 impl GlobalArgs {
@@ -56,6 +60,7 @@ impl GlobalArgs {
             dial_timeout: self.dial_timeout,
             request_timeout: self.command_timeout,
             credentials: None,
+            tls: self.tls.config(),
         }
     }
 }

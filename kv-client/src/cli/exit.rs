@@ -67,6 +67,10 @@ impl From<Error> for Failure {
                 what,
                 "name the servers with --endpoints host:port,... or ETCDCTL_ENDPOINTS",
             ),
+            Error::Tls { .. } => Failure::usage(
+                what,
+                "name PEM files with --cacert, --cert and --key, or ETCDCTL_CACERT, ETCDCTL_CERT and ETCDCTL_KEY",
+            ),
             Error::Rejected { code, message } => Failure::new(
                 Exit::Other,
                 format!("refused: {what}"),
@@ -187,6 +191,7 @@ mod tests {
                 },
                 Exit::Usage,
             ),
+            (Error::Tls { message: message() }, Exit::Usage),
             (
                 Error::Rejected {
                     code: Code::InvalidArgument,

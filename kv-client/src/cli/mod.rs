@@ -14,6 +14,7 @@ mod ranges;
 mod run;
 mod script;
 mod text;
+mod tls;
 mod values;
 
 pub use args::{
@@ -25,4 +26,5 @@ pub(crate) use exit::Failure;
 pub use help::{after_help, after_long_help, command};
 pub(crate) use output::{print, table};
 pub use run::{print_completion, run};
+pub use tls::TlsArgs;
 pub(crate) use values::parse_duration;

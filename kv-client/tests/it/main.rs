@@ -6,4 +6,5 @@ mod exit_codes;
 mod oracle;
 mod retries;
 mod support;
+mod tls;
 mod watching;
