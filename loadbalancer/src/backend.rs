@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 
 use crate::health::{Fault, Health, State, Thresholds};
 use crate::history::History;
-use crate::upstream::{Http1Pool, Http2Pool, Limits};
+use crate::upstream::{Dial, Http1Pool, Http2Pool, Limits};
 
 /// What kind of server a backend is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -94,20 +94,22 @@ pub struct Backend {
     member_id: AtomicU64,
     cluster_id: AtomicU64,
     epoch: Instant,
+    /// What it takes to connect.
+    pub dial: Dial,
 }
 
 impl Backend {
     /// A backend just found.
     #[must_use]
-    pub fn new(addr: SocketAddr, kind: Kind, thresholds: Thresholds, limits: &Limits) -> Arc<Self> {
+    pub fn new(dial: Dial, kind: Kind, thresholds: Thresholds, limits: &Limits) -> Arc<Self> {
         let now = Instant::now();
         Arc::new(Backend {
-            addr,
+            addr: dial.addr,
             kind,
             counters: Counters::default(),
             history: Mutex::new(History::default()),
-            http2: Http2Pool::new(addr, limits),
-            http1: Arc::new(Http1Pool::new(addr, limits)),
+            http2: Http2Pool::new(dial.clone(), limits),
+            http1: Arc::new(Http1Pool::new(dial.clone(), limits)),
             in_flight: AtomicUsize::new(0),
             in_flight_max: limits.in_flight_max,
             health: Mutex::new(Health::new(thresholds, now)),
@@ -117,6 +119,7 @@ impl Backend {
             member_id: AtomicU64::new(0),
             cluster_id: AtomicU64::new(0),
             epoch: now,
+            dial,
         })
     }
 

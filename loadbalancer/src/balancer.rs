@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+use kv_tls::{ClientTls, ServerTls};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -56,6 +57,10 @@ pub struct Config {
     pub limits: Limits,
     /// Bounds towards clients, per listener.
     pub listener: ListenerLimits,
+    /// For backends that speak TLS.
+    pub backend_tls: Option<ClientTls>,
+    /// For clients of nodes and web apps, who then must speak TLS. The stats are without it.
+    pub listen_tls: Option<ServerTls>,
 }
 
 /// Why a balancer cannot start.
@@ -128,6 +133,7 @@ impl Balancer {
                 limits: config.listener,
                 stats: Arc::clone(&listener_stats),
                 shutdown: clients.clone(),
+                tls: config.listen_tls.clone(),
             };
             let proxy = Arc::new(Proxy::new(Arc::clone(&pool)));
             clients.tasks.spawn(server.run(listener, move |request, client| {
@@ -147,6 +153,7 @@ impl Balancer {
             limits: config.listener,
             stats: Arc::new(ListenerStats::default()),
             shutdown: rest.clone(),
+            tls: None,
         };
         let shown = Arc::clone(&stats);
         rest.tasks.spawn(server.run(stats_listener, move |request, _| {
@@ -224,6 +231,7 @@ fn discovery_config(config: &Config, seeds: Vec<Seed>, own: Vec<SocketAddr>) -> 
         check: config.check,
         thresholds: config.thresholds,
         limits: config.limits,
+        tls: config.backend_tls.clone(),
         own,
     }
 }

@@ -10,17 +10,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use futures::FutureExt;
 use http::{Request, StatusCode, header};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use kv_proto::etcdserverpb::{StatusRequest, maintenance_client::MaintenanceClient};
-use tokio::net::TcpStream;
+use kv_tls::{Alpn, Heard, Stream, heard};
 use tokio::sync::Notify;
 
 use crate::backend::{Backend, Kind, LastCheck};
 use crate::cluster::Cluster;
 use crate::health::State;
+use crate::upstream::Dial;
 
 /// How much of an answer is read.
 const ANSWER_BYTES_MAX: usize = 16 << 10;
@@ -55,7 +57,7 @@ pub async fn watch(
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let check = run(backend.addr, &mut path, timing.timeout).await;
+        let check = run(&backend.dial, &mut path, timing.timeout).await;
         if check.latency >= timing.timeout {
             backend.http2.probe();
         }
@@ -66,7 +68,7 @@ pub async fn watch(
             }
             if until_identify > 0 {
                 until_identify -= 1;
-            } else if let Some(id) = identify(backend.addr, timing.timeout).await {
+            } else if let Some(id) = identify(&backend.dial, timing.timeout).await {
                 until_identify = IDENTIFY_EVERY;
                 let judged = cluster.reported(&backend, id.cluster, is_seed);
                 if backend.set_member_id(id.member) || judged {
@@ -81,13 +83,13 @@ pub async fn watch(
     }
 }
 
-async fn run(addr: SocketAddr, path: &mut &'static str, timeout: Duration) -> LastCheck {
+async fn run(dial: &Dial, path: &mut &'static str, timeout: Duration) -> LastCheck {
     let started = Instant::now();
     let probe = async {
-        let answer = get(addr, path).await?;
+        let answer = get(dial, path).await?;
         if answer.0 == StatusCode::NOT_FOUND && *path == "/readyz" {
             *path = "/health";
-            return get(addr, path).await;
+            return get(dial, path).await;
         }
         Ok(answer)
     };
@@ -111,13 +113,33 @@ enum CheckError {
     #[error("cannot connect: {}", .0.kind())]
     Connect(std::io::Error),
     #[error("{0}")]
+    Tls(std::io::Error),
+    #[error("TLS: {0}")]
+    Refused(String),
+    #[error("{0}")]
     Http(#[from] hyper::Error),
     #[error("closed without an answer")]
     Closed,
 }
 
-async fn get(addr: SocketAddr, path: &'static str) -> Result<(StatusCode, String), CheckError> {
-    let stream = TcpStream::connect(addr).await.map_err(CheckError::Connect)?;
+async fn get(dial: &Dial, path: &'static str) -> Result<(StatusCode, String), CheckError> {
+    let stream = dial.tcp().await.map_err(CheckError::Connect)?;
+    let stream = dial.secure(stream, Alpn::Http1).await.map_err(CheckError::Tls)?;
+    // A backend that refuses our certificate says so in place of its answer.
+    let (stream, first) = heard(stream);
+    exchange(dial.addr, stream, path)
+        .await
+        .map_err(|error| match first.now_or_never() {
+            Some(Ok(Err(reason))) if dial.tls.is_some() => CheckError::Refused(reason),
+            _ => error,
+        })
+}
+
+async fn exchange(
+    addr: SocketAddr,
+    stream: Heard<Stream>,
+    path: &'static str,
+) -> Result<(StatusCode, String), CheckError> {
     let (mut send, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let exchange = async move {
         let mut request = Request::new(Empty::<Bytes>::new());
@@ -170,15 +192,8 @@ pub struct Identity {
 }
 
 /// Who a node says it is; none if it does not.
-pub async fn identify(addr: SocketAddr, timeout: Duration) -> Option<Identity> {
-    let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{addr}")).ok()?;
-    let channel = endpoint
-        .connect_timeout(timeout)
-        .timeout(timeout)
-        .connect()
-        .await
-        .ok()?;
-    let status = MaintenanceClient::new(channel)
+pub async fn identify(dial: &Dial, timeout: Duration) -> Option<Identity> {
+    let status = MaintenanceClient::new(dial.channel(timeout)?)
         .status(StatusRequest {})
         .await
         .ok()?;

@@ -3,11 +3,14 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use kv_tls::TlsError;
+
 use crate::balancer::{Config, PoolConfig};
 use crate::check::CheckTiming;
 use crate::health::Thresholds;
 use crate::seed::Seed;
 use crate::serve::ListenerLimits;
+use crate::tls::TlsArgs;
 use crate::upstream::Limits;
 
 /// Port of a storage node where a seed names none.
@@ -109,16 +112,26 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 2, env = "QUORATE_NODE_CONNECTIONS",
         value_parser = clap::value_parser!(u32).range(1..=64))]
     pub node_connections: u32,
+    /// TLS.
+    #[command(flatten)]
+    pub tls: TlsArgs,
 }
 
 impl Args {
     /// The configuration that these arguments describe.
     #[must_use]
-    pub fn into_config(self) -> Config {
+    ///
+    /// # Errors
+    /// When certificates cannot be used; the text names flag and file.
+    pub fn into_config(self) -> Result<Config, TlsError> {
+        let (backend_tls, listen_tls) = (
+            self.tls.backends(&self.seed, &self.web_seed)?,
+            self.tls.listeners()?,
+        );
         let pool = |flag, listen, seeds: Vec<Seed>| {
             (!seeds.is_empty()).then_some(PoolConfig { flag, listen, seeds })
         };
-        Config {
+        Ok(Config {
             nodes: pool("--listen-client", self.listen_client, self.seed),
             web: pool("--listen-http", self.listen_http, self.web_seed),
             stats: self.listen_stats,
@@ -146,7 +159,9 @@ impl Args {
                 connections_max: self.max_connections as usize,
                 header_timeout: self.header_timeout,
             },
-        }
+            backend_tls,
+            listen_tls,
+        })
     }
 }
 
@@ -207,13 +222,13 @@ mod tests {
             .collect();
         assert_eq!(shown, ["kv-node:2379", "10.0.0.2:12379", "webapp:3000"]);
         assert_eq!(args.check_interval, Duration::from_millis(500));
-        let config = args.into_config();
+        let config = args.into_config().unwrap();
         assert_eq!(config.nodes.unwrap().listen.port(), 2379);
     }
 
     #[test]
     fn a_listener_without_seeds_is_not_configured() {
-        let config = parse(&["--web-seed", "webapp"]).unwrap().into_config();
+        let config = parse(&["--web-seed", "webapp"]).unwrap().into_config().unwrap();
         assert!(config.nodes.is_none() && config.web.is_some());
     }
 
@@ -224,7 +239,7 @@ mod tests {
             (&["--seed", "a", "--check-interval", "5"], "--check-interval"),
             (&["--seed", "a", "--check-interval", "0s"], "--check-interval"),
             (&["--seed", "a", "--listen-http", "8080"], "--listen-http"),
-            (&["--seed", "https://a:1"], "--seed"),
+            (&["--seed", "https://:1"], "--seed"),
             (&["--seed", "a", "--rise", "0"], "--rise"),
             (&["--seed", "a", "--sead", "b"], "--sead"),
         ] {

@@ -15,6 +15,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use kv_tls::ClientTls;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
@@ -27,7 +28,7 @@ use crate::members::{Member, MemberSource, is_reachable};
 use crate::pool::{BACKENDS_MAX, Pool};
 use crate::resolve::Resolve;
 use crate::seed::Seed;
-use crate::upstream::Limits;
+use crate::upstream::{Dial, Limits};
 
 /// How a pool finds and judges its backends.
 #[derive(Debug, Clone)]
@@ -44,6 +45,8 @@ pub struct DiscoveryConfig {
     pub thresholds: Thresholds,
     /// Bounds of the connections to each backend.
     pub limits: Limits,
+    /// For backends that speak TLS.
+    pub tls: Option<ClientTls>,
     /// The balancer's own listeners, which are never backends.
     pub own: Vec<SocketAddr>,
 }
@@ -65,6 +68,9 @@ impl std::fmt::Display for Origin {
         }
     }
 }
+
+/// Addresses that should be backends: by what they were found, and how they are spoken to.
+type Wanted = BTreeMap<SocketAddr, (Origin, Dial)>;
 
 struct Entry {
     backend: Arc<Backend>,
@@ -148,14 +154,14 @@ impl Discovery {
         let mut wanted = BTreeMap::new();
         for seed in self.config.seeds.clone() {
             for addr in self.resolve(&seed).await {
-                wanted.insert(addr, Origin::Seed);
+                wanted.insert(addr, (Origin::Seed, self.dial(addr, &seed)));
             }
         }
         if self.pool.kind == Kind::Node {
             self.ask_members().await;
             self.add_members(&mut wanted).await;
         }
-        self.reconcile(&wanted);
+        self.reconcile(wanted);
     }
 
     /// The addresses of a name, or the last ones if it cannot be resolved now.
@@ -187,7 +193,7 @@ impl Discovery {
         let current = self.source.take().filter(|source| is_up(&source.addr));
         let source = current.or_else(|| {
             let addr = self.entries.keys().copied().find(is_up)?;
-            MemberSource::new(addr, self.config.check.timeout)
+            MemberSource::new(&self.entries.get(&addr)?.backend.dial, self.config.check.timeout)
         });
         let Some(mut source) = source else { return };
         match source.members().await {
@@ -207,7 +213,7 @@ impl Discovery {
     }
 
     /// Adds the addresses of members that no seed leads to.
-    async fn add_members(&mut self, wanted: &mut BTreeMap<SocketAddr, Origin>) {
+    async fn add_members(&mut self, wanted: &mut Wanted) {
         let seeds: Vec<SocketAddr> = wanted.keys().copied().collect();
         let on_loopback = seeds.iter().any(|addr| addr.ip().is_loopback());
         let by_seed = |addr: &SocketAddr| {
@@ -219,10 +225,12 @@ impl Discovery {
             if known.contains(&member.id) {
                 continue;
             }
-            for url in &member.urls {
+            let speaks_tls = self.config.tls.is_some();
+            for url in member.urls.iter().filter(|url| !url.tls || speaks_tls) {
                 for addr in self.resolve(url).await {
                     if is_reachable(addr, on_loopback, &self.config.own) {
-                        wanted.entry(addr).or_insert(Origin::Member(member.id));
+                        let found = (Origin::Member(member.id), self.dial(addr, url));
+                        wanted.entry(addr).or_insert(found);
                     }
                 }
             }
@@ -236,10 +244,10 @@ impl Discovery {
     }
 
     /// Makes the entries follow what is wanted.
-    fn reconcile(&mut self, wanted: &BTreeMap<SocketAddr, Origin>) {
+    fn reconcile(&mut self, wanted: Wanted) {
         let now = Instant::now();
         for (addr, entry) in &mut self.entries {
-            if let Some(origin) = wanted.get(addr) {
+            if let Some((origin, _)) = wanted.get(addr) {
                 entry.origin = *origin;
                 entry.unlisted_since = None;
                 if entry.backend.set_draining(false) {
@@ -256,21 +264,31 @@ impl Discovery {
             let waited = entry.unlisted_since.map(|since| now.duration_since(since));
             waited.is_none_or(|waited| entry.backend.in_flight() > 0 && waited < patience)
         });
-        for (addr, origin) in wanted {
-            if self.entries.contains_key(addr) {
+        for (addr, (origin, dial)) in wanted {
+            if self.entries.contains_key(&addr) {
                 continue;
             }
             if self.entries.len() >= BACKENDS_MAX {
                 tracing::warn!(backend = %addr, max = BACKENDS_MAX, "left out: too many backends");
                 continue;
             }
-            self.add(*addr, *origin);
+            self.add(dial, origin);
         }
     }
 
-    fn add(&mut self, addr: SocketAddr, origin: Origin) {
+    /// How a backend found by a name is spoken to: its certificate must be for that name.
+    fn dial(&self, addr: SocketAddr, found_by: &Seed) -> Dial {
+        let tls = self.config.tls.clone().filter(|_| found_by.tls);
+        Dial {
+            addr,
+            tls: tls.map(|tls| (tls, found_by.host.clone())),
+        }
+    }
+
+    fn add(&mut self, dial: Dial, origin: Origin) {
+        let addr = dial.addr;
         tracing::info!(backend = %addr, kind = self.pool.kind.as_str(), by = %origin, "found");
-        let backend = Backend::new(addr, self.pool.kind, self.config.thresholds, &self.config.limits);
+        let backend = Backend::new(dial, self.pool.kind, self.config.thresholds, &self.config.limits);
         let watch = check::watch(
             Arc::clone(&backend),
             origin == Origin::Seed,

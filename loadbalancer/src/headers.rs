@@ -3,6 +3,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use crate::serve::CameByTls;
 use http::header::{
     CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
     PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
@@ -146,7 +147,11 @@ pub fn to_http1(parts: &Parts, backend: SocketAddr, client: IpAddr) -> Request<(
     if let Ok(client) = HeaderValue::from_str(&client.to_canonical().to_string()) {
         headers.insert(FORWARDED_FOR, client);
     }
-    headers.insert(FORWARDED_PROTO, HeaderValue::from_static("http"));
+    let scheme = match parts.extensions.get::<CameByTls>() {
+        None => "http",
+        Some(CameByTls) => "https",
+    };
+    headers.insert(FORWARDED_PROTO, HeaderValue::from_static(scheme));
     *request.headers_mut() = headers;
     request
 }

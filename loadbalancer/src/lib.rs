@@ -6,7 +6,7 @@
 //! first certainly did not execute it (or where it only reads); and when nobody answered, the client is
 //! told whether the request can have been executed.
 //!
-//! It leaves to others: what requests mean, authentication, TLS.
+//! It leaves to others: what requests mean, authentication.
 //!
 //! The way of a request: [`serve`] → [`proxy`] → [`pool`] (whose turn) → [`upstream`] (connection) →
 //! [`body`] (response back). Beside it: [`discovery`] (who is there), [`check`] and [`health`] (who may
@@ -33,6 +33,7 @@ pub mod seed;
 pub mod serve;
 pub mod sniff;
 pub mod stats;
+pub mod tls;
 pub mod upstream;
 
 use std::future::Future;
@@ -43,7 +44,7 @@ use std::sync::Arc;
 /// # Errors
 /// If a listener cannot be bound; the error names its flag.
 pub async fn run(args: cli::Args, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
-    let config = args.into_config();
+    let config = args.into_config()?;
     let balancer = balancer::Balancer::start(config, Arc::new(resolve::SystemResolver)).await?;
     shutdown.await;
     tracing::info!("draining");

@@ -7,6 +7,7 @@ use kv_proto::etcdserverpb::{MemberListRequest, cluster_client::ClusterClient};
 use tonic::transport::Channel;
 
 use crate::seed::Seed;
+use crate::upstream::Dial;
 
 /// etcd's client port, for client URLs without one.
 const CLIENT_PORT: u16 = 2379;
@@ -35,12 +36,10 @@ pub struct MemberSource {
 impl MemberSource {
     /// Asks this node from now on; the connection is made with the first question.
     #[must_use]
-    pub fn new(addr: SocketAddr, timeout: Duration) -> Option<Self> {
-        let endpoint = tonic::transport::Endpoint::from_shared(format!("http://{addr}")).ok()?;
-        let channel = endpoint.connect_timeout(timeout).timeout(timeout).connect_lazy();
+    pub fn new(dial: &Dial, timeout: Duration) -> Option<Self> {
         Some(MemberSource {
-            addr,
-            client: ClusterClient::new(channel),
+            addr: dial.addr,
+            client: ClusterClient::new(dial.channel(timeout)?),
         })
     }
 
@@ -62,7 +61,7 @@ impl MemberSource {
     }
 }
 
-/// Those client URLs that the balancer could use: without TLS, and naming a host.
+/// Those client URLs that the balancer could use: they name a host.
 fn usable_urls(urls: &[String]) -> Vec<Seed> {
     let parsed = urls
         .iter()
@@ -102,7 +101,7 @@ mod tests {
         ];
         let urls: Vec<String> = urls.iter().map(ToString::to_string).collect();
         let shown: Vec<String> = usable_urls(&urls).iter().map(ToString::to_string).collect();
-        assert_eq!(shown, ["n1:2379", "n1:2379"]);
+        assert_eq!(shown, ["n1:2379", "https://n1:2379", "n1:2379"]);
     }
 
     #[test]

@@ -181,8 +181,8 @@ mod tests {
             ..Limits::default()
         };
         let make = |(i, good): (usize, &bool)| {
-            let addr = ([127, 0, 0, 1], 1000 + u16::try_from(i).unwrap()).into();
-            let backend = Backend::new(addr, Kind::Node, Thresholds::default(), &limits);
+            let addr = std::net::SocketAddr::from(([127, 0, 0, 1], 1000 + u16::try_from(i).unwrap()));
+            let backend = Backend::new(addr.into(), Kind::Node, Thresholds::default(), &limits);
             let check = LastCheck {
                 good: *good,
                 text: String::new(),

@@ -9,6 +9,8 @@ pub struct Seed {
     pub host: String,
     /// TCP port.
     pub port: u16,
+    /// Whether TLS is spoken there.
+    pub tls: bool,
 }
 
 /// Why a text is no seed.
@@ -20,22 +22,19 @@ pub enum SeedError {
     /// The part after the last colon is no port.
     #[error("{0:?} is not a port (1 to 65535): give HOST:PORT")]
     Port(String),
-    /// TLS, which the balancer does not speak.
-    #[error("{0:?}: the balancer speaks HTTP without TLS to its backends, give HOST:PORT")]
-    Tls(String),
 }
 
 impl Seed {
-    /// Reads `HOST`, `HOST:PORT`, `[IPV6]:PORT`, each also as `http://…`.
+    /// Reads `HOST`, `HOST:PORT`, `[IPV6]:PORT`, each also as `http://…` or `https://…`.
     ///
     /// # Errors
     /// [`SeedError`].
     pub fn parse(text: &str, default_port: u16) -> Result<Seed, SeedError> {
         let text = text.trim();
-        if text.starts_with("https://") {
-            return Err(SeedError::Tls(text.into()));
-        }
-        let plain = text.strip_prefix("http://").unwrap_or(text);
+        let (tls, plain) = match text.strip_prefix("https://") {
+            Some(rest) => (true, rest),
+            None => (false, text.strip_prefix("http://").unwrap_or(text)),
+        };
         let plain = plain.split('/').next().unwrap_or_default();
         let (host, port) = match plain.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
             Some((host, rest)) => (host, rest.strip_prefix(':')),
@@ -59,12 +58,16 @@ impl Seed {
         Ok(Seed {
             host: host.into(),
             port,
+            tls,
         })
     }
 }
 
 impl fmt::Display for Seed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.tls {
+            f.write_str("https://")?;
+        }
         if self.host.contains(':') {
             write!(f, "[{}]:{}", self.host, self.port)
         } else {
@@ -88,6 +91,7 @@ mod tests {
             ("[::1]", "[::1]:2379"),
             ("fe80::1", "[fe80::1]:2379"),
             ("http://node-1:2379/", "node-1:2379"),
+            ("https://node-1/", "https://node-1:2379"),
             (":2379", "no host name in \":2379\": give HOST:PORT"),
             ("", "no host name in \"\": give HOST:PORT"),
             ("a b:1", "no host name in \"a b:1\": give HOST:PORT"),
@@ -97,6 +101,5 @@ mod tests {
         ] {
             assert_eq!(show(text), expected, "{text:?}");
         }
-        assert!(show("https://a:1").contains("without TLS"));
     }
 }

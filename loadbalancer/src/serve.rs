@@ -18,7 +18,8 @@ use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::io::AsyncWriteExt;
+use kv_tls::ServerTls;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -89,7 +90,13 @@ pub struct Server {
     pub stats: Arc<ListenerStats>,
     /// Its end.
     pub shutdown: Shutdown,
+    /// For clients, who then must speak TLS.
+    pub tls: Option<ServerTls>,
 }
+
+/// On a request: it came through TLS.
+#[derive(Debug, Clone, Copy)]
+pub struct CameByTls;
 
 impl Server {
     /// Accepts connections until told to drain, and answers their requests with `service`.
@@ -150,6 +157,33 @@ impl Server {
         F: Future<Output = Response<ProxyBody>> + Send + 'static,
     {
         stream.set_nodelay(true)?;
+        let Some(tls) = &self.tls else {
+            return self.speak_http(stream, client, service).await;
+        };
+        let handshake = tls.accept(stream);
+        let shaken = tokio::select! {
+            () = self.shutdown.drain.cancelled() => return Ok(()),
+            shaken = handshake => shaken,
+        };
+        let (stream, _) = shaken?;
+        let marked = move |mut request: Request<Incoming>, client| {
+            request.extensions_mut().insert(CameByTls);
+            service(request, client)
+        };
+        self.speak_http(stream, client, marked).await
+    }
+
+    async fn speak_http<T, S, F>(
+        &self,
+        stream: T,
+        client: SocketAddr,
+        service: S,
+    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>>
+    where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        S: Fn(Request<Incoming>, SocketAddr) -> F + Clone + Send + 'static,
+        F: Future<Output = Response<ProxyBody>> + Send + 'static,
+    {
         let drain = &self.shutdown.drain;
         let sniffed = tokio::select! {
             () = drain.cancelled() => return Ok(()),
@@ -172,12 +206,13 @@ impl Server {
         }
     }
 
-    async fn speak_http1<S>(
+    async fn speak_http1<T, S>(
         &self,
-        stream: Sniffed<TcpStream>,
+        stream: Sniffed<T>,
         service: S,
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>>
     where
+        T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
         S: hyper::service::Service<
                 Request<Incoming>,
                 Response = Response<ProxyBody>,

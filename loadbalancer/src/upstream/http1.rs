@@ -1,6 +1,5 @@
 //! HTTP/1.1 to a backend: a stack of idle connections, the last used first.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -10,9 +9,10 @@ use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
+use kv_tls::Alpn;
 use parking_lot::Mutex;
 
-use super::connect::{ConnectError, connect};
+use super::connect::{ConnectError, Dial};
 use super::patient::PatientStream;
 use super::{Failure, Limits};
 use crate::replay::ReplayBody;
@@ -25,7 +25,7 @@ const HEAD_BYTES_MAX: usize = 64 << 10;
 /// The HTTP/1.1 connections to one backend.
 #[derive(Debug)]
 pub struct Http1Pool {
-    addr: SocketAddr,
+    dial: Dial,
     connect_timeout: Duration,
     response_timeout: Duration,
     idle_max: usize,
@@ -49,9 +49,9 @@ pub struct Http1Connection {
 impl Http1Pool {
     /// A pool without connections yet.
     #[must_use]
-    pub fn new(addr: SocketAddr, limits: &Limits) -> Self {
+    pub fn new(dial: Dial, limits: &Limits) -> Self {
         Http1Pool {
-            addr,
+            dial,
             connect_timeout: limits.connect_timeout,
             response_timeout: limits.response_timeout,
             idle_max: limits.http1_idle_max,
@@ -77,7 +77,7 @@ impl Http1Pool {
                 pool: Arc::clone(self),
             });
         }
-        let stream = connect(self.addr, self.connect_timeout).await?;
+        let stream = self.dial.connect(Alpn::Http1, self.connect_timeout).await?;
         let write_failed = Arc::new(AtomicBool::new(false));
         let stream = PatientStream::new(stream, Arc::clone(&write_failed));
         let (send, connection) = http1::Builder::new()

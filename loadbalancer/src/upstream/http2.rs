@@ -5,7 +5,6 @@
 //! refused can be told from one that broke.
 
 use std::future::poll_fn;
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Weak};
@@ -17,11 +16,11 @@ use h2::client::SendRequest;
 use h2::{Reason, RecvStream, SendStream};
 use http::{Request, Response};
 use http_body::Body;
+use kv_tls::{Alpn, Stream};
 use parking_lot::Mutex;
-use tokio::net::TcpStream;
 use tokio::sync::Notify;
 
-use super::connect::{ConnectError, connect};
+use super::connect::{ConnectError, Dial};
 use super::{Failure, Limits};
 use crate::replay::ReplayBody;
 
@@ -47,7 +46,7 @@ const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
 /// The HTTP/2 connections to one node.
 #[derive(Debug)]
 pub struct Http2Pool {
-    addr: SocketAddr,
+    dial: Dial,
     connect_timeout: Duration,
     slots: Box<[Arc<Slot>]>,
     next: AtomicUsize,
@@ -84,9 +83,9 @@ impl Drop for StreamCount {
 impl Http2Pool {
     /// A pool without connections yet.
     #[must_use]
-    pub fn new(addr: SocketAddr, limits: &Limits) -> Self {
+    pub fn new(dial: Dial, limits: &Limits) -> Self {
         Http2Pool {
-            addr,
+            dial,
             connect_timeout: limits.connect_timeout,
             slots: (0..limits.http2_connections.max(1))
                 .map(|_| Arc::default())
@@ -137,7 +136,7 @@ impl Http2Pool {
     }
 
     async fn connect(&self, slot: &Arc<Slot>) -> Result<Http2Connection, ConnectError> {
-        let stream = connect(self.addr, self.connect_timeout).await?;
+        let stream = self.dial.connect(Alpn::Http2, self.connect_timeout).await?;
         let mut builder = h2::client::Builder::new();
         builder
             .enable_push(false)
@@ -167,7 +166,7 @@ impl Http2Pool {
 
 /// Runs a connection to its end, and clears its place.
 async fn drive(
-    mut connection: h2::client::Connection<TcpStream, Bytes>,
+    mut connection: h2::client::Connection<Stream, Bytes>,
     streams: Arc<AtomicUsize>,
     slot: Weak<Slot>,
     probe: Arc<Notify>,

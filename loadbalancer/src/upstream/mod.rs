@@ -11,7 +11,7 @@ mod patient;
 
 use std::time::Duration;
 
-pub use connect::ConnectError;
+pub use connect::{ConnectError, Dial};
 pub use http1::{Http1Connection, Http1Pool};
 pub use http2::{Http2Connection, Http2Pool, StreamCount};
 

@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use kv_tls::Stream;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
 /// How long an answer may take that comes after a failed write.
@@ -20,7 +20,7 @@ pub(super) const ANSWER_WAIT: Duration = Duration::from_secs(2);
 
 #[derive(Debug)]
 pub(super) struct PatientStream {
-    stream: TcpStream,
+    stream: Stream,
     /// A failed write, and the end of its time.
     failed: Option<(io::ErrorKind, Pin<Box<Sleep>>)>,
     /// Whether reading has come to its end: then there is nothing to wait for.
@@ -31,7 +31,7 @@ pub(super) struct PatientStream {
 
 impl PatientStream {
     /// Wraps a connection; `write_failed` is set when a write fails.
-    pub(super) fn new(stream: TcpStream, write_failed: Arc<AtomicBool>) -> Self {
+    pub(super) fn new(stream: Stream, write_failed: Arc<AtomicBool>) -> Self {
         PatientStream {
             stream,
             failed: None,
@@ -43,7 +43,7 @@ impl PatientStream {
     fn write<T>(
         &mut self,
         cx: &mut Context<'_>,
-        write: impl FnOnce(Pin<&mut TcpStream>, &mut Context<'_>) -> Poll<io::Result<T>>,
+        write: impl FnOnce(Pin<&mut Stream>, &mut Context<'_>) -> Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
         if self.failed.is_none() {
             match ready!(write(Pin::new(&mut self.stream), cx)) {

@@ -9,4 +9,5 @@ mod limits;
 mod observe;
 mod retry;
 mod support;
+mod tls;
 mod upload;

@@ -238,6 +238,8 @@ pub(crate) fn config() -> Config {
             connections_max: 100,
             header_timeout: PATIENCE,
         },
+        backend_tls: None,
+        listen_tls: None,
     }
 }
 
