@@ -12,6 +12,7 @@ use kv_proto::etcdserverpb::{PutRequest, RangeRequest};
 use rand::RngExt;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
+use crate::auth::Auth;
 use crate::classify::{Failure, Kind};
 use crate::connection::Connection;
 
@@ -38,6 +39,7 @@ pub(super) struct Plan {
     pub(super) pace: Pace,
     /// Each number once in order, instead of random ones.
     pub(super) sequential: bool,
+    pub(super) auth: Auth,
 }
 
 /// The keys of a load: prefix, then a number with leading zeros.
@@ -59,7 +61,7 @@ impl Keys {
         })
     }
 
-    fn key(&self, mut number: u64) -> Bytes {
+    pub(super) fn key(&self, mut number: u64) -> Bytes {
         let mut key = Vec::with_capacity(self.prefix.len() + self.digits);
         key.extend_from_slice(&self.prefix);
         key.resize(self.prefix.len() + self.digits, b'0');
@@ -116,7 +118,7 @@ impl Pace {
     }
 
     /// The next request and when it is due; none when the load is over.
-    async fn next(&self) -> Option<(u64, Instant)> {
+    pub(super) async fn next(&self) -> Option<(u64, Instant)> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let now = Instant::now();
         if number >= self.total || self.until.is_some_and(|until| now >= until) {
@@ -143,7 +145,7 @@ pub(super) struct Latencies {
 }
 
 impl Latencies {
-    fn new() -> Latencies {
+    pub(super) fn new() -> Latencies {
         // The bounds are constants that the histogram accepts.
         #[allow(clippy::expect_used, reason = "constant arguments")]
         let histogram =
@@ -151,7 +153,7 @@ impl Latencies {
         Latencies { histogram, max_us: 0 }
     }
 
-    fn record(&mut self, latency: Duration) {
+    pub(super) fn record(&mut self, latency: Duration) {
         let us = latency.as_micros() as u64;
         self.max_us = self.max_us.max(us);
         self.histogram.saturating_record(us);
@@ -195,7 +197,7 @@ impl Results {
             .for_each(|(kind, count)| self.count_errors(kind, *count));
     }
 
-    fn count_errors(&mut self, kind: &str, count: u64) {
+    pub(super) fn count_errors(&mut self, kind: &str, count: u64) {
         if let Some(known) = self.errors.get_mut(kind) {
             *known += count;
         } else {
@@ -249,6 +251,12 @@ async fn request(plan: &Plan, connection: &Connection, key: Bytes, is_write: boo
         .channel()
         .await
         .map_err(|error| kind_of(&error.into()))?;
+    let deadline = Instant::now() + plan.request_timeout;
+    let channel = plan
+        .auth
+        .sign(channel, deadline)
+        .await
+        .map_err(|failure| kind_of(&failure))?;
     let origin = channel.origin.clone();
     let mut kv = KvClient::with_origin(channel, origin).max_decoding_message_size(usize::MAX);
     if is_write {
@@ -266,11 +274,16 @@ async fn request(plan: &Plan, connection: &Connection, key: Bytes, is_write: boo
         };
         kv.range(request).await.map(|answer| answer.get_ref().count)
     }
-    .map_err(|status| kind_of(&status.into()))
+    .map_err(|status| {
+        let failure = status.into();
+        // The next request gets a new token.
+        plan.auth.is_outdated(&failure);
+        kind_of(&failure)
+    })
 }
 
 /// Errors are told apart by the server's words, but not by ours, which name ports and system errors.
-fn kind_of(failure: &Failure) -> String {
+pub(super) fn kind_of(failure: &Failure) -> String {
     match failure.kind {
         Kind::Unreachable => "unreachable".to_owned(),
         Kind::Lost if !failure.message.starts_with("etcdserver:") => "connection lost".to_owned(),

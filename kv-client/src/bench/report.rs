@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::args::BenchArgs;
 use super::load::{Latencies, Results};
-use crate::cli::table;
+use crate::cli::{WriteOut, table};
 
 /// What was asked for and what came of it. Times in milliseconds.
 #[derive(Serialize)]
@@ -29,7 +29,7 @@ pub(super) struct Report {
 
 /// The figures of one kind of request, or of all.
 #[derive(Serialize)]
-struct Row {
+pub(super) struct Row {
     name: &'static str,
     ops: u64,
     ops_per_s: f64,
@@ -84,33 +84,15 @@ impl Report {
 
     /// One line of JSON.
     pub(super) fn json(&self) -> String {
-        // Fails only on a map with keys that are not strings, and there is none here.
-        let mut line =
-            serde_json::to_string(self).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"));
-        line.push('\n');
-        line
+        json_of(self)
     }
 
     pub(super) fn table(&self) -> String {
-        let mut table = table([
-            "LOAD", "OPS", "OPS/S", "MEAN MS", "P50 MS", "P90 MS", "P99 MS", "P99.9 MS", "MAX MS",
-        ]);
-        for row in &self.rows {
-            table.add_row(row.cells());
-        }
-        format!("{}\n{table}\n{}", self.heading(), self.remarks())
+        format!("{}\n{}{}", self.heading(), table_of(&self.rows), self.remarks())
     }
 
     pub(super) fn lines(&self) -> String {
-        let mut out = format!("{}\n", self.heading());
-        for row in &self.rows {
-            let [name, ops, rate, mean, p50, p90, p99, p999, max] = row.cells();
-            let _ = writeln!(
-                out,
-                "{name}: {ops} ops, {rate} ops/s, mean {mean} p50 {p50} p90 {p90} p99 {p99} p99.9 {p999} max {max} ms"
-            );
-        }
-        out + &self.remarks()
+        format!("{}\n{}{}", self.heading(), lines_of(&self.rows), self.remarks())
     }
 
     fn heading(&self) -> String {
@@ -143,14 +125,97 @@ impl Report {
                 self.not_found
             );
         }
-        for (kind, count) in &self.errors {
-            let _ = writeln!(out, "errors: {count} × {kind}");
-        }
-        out
+        out + &errors_of(&self.errors)
     }
 }
 
-fn row(name: &'static str, latencies: &Latencies, elapsed: Duration) -> Row {
+/// The figures of a load that is not one kind of request: settings, rows, and errors.
+#[derive(Serialize)]
+pub(super) struct Sheet {
+    load: &'static str,
+    #[serde(flatten)]
+    settings: BTreeMap<&'static str, u64>,
+    seconds: f64,
+    rows: Vec<Row>,
+    errors: BTreeMap<String, u64>,
+}
+
+impl Sheet {
+    pub(super) fn new(
+        load: &'static str,
+        settings: impl IntoIterator<Item = (&'static str, u64)>,
+        elapsed: Duration,
+        rows: Vec<Row>,
+        errors: &BTreeMap<String, u64>,
+    ) -> Sheet {
+        Sheet {
+            load,
+            settings: settings.into_iter().collect(),
+            seconds: elapsed.as_secs_f64(),
+            rows,
+            errors: errors.clone(),
+        }
+    }
+
+    /// Whether nothing at all succeeded.
+    pub(super) fn is_total_failure(&self) -> bool {
+        self.rows.iter().all(|row| row.ops == 0)
+    }
+
+    pub(super) fn show(&self, write_out: WriteOut) -> String {
+        let settings: Vec<String> = self
+            .settings
+            .iter()
+            .map(|(name, value)| format!("{value} {}", name.replace('_', " ")))
+            .collect();
+        let heading = format!("{}: {}, {:.2} s\n", self.load, settings.join(", "), self.seconds);
+        let errors = errors_of(&self.errors);
+        match write_out {
+            WriteOut::Json => json_of(self),
+            WriteOut::Table => heading + &table_of(&self.rows) + &errors,
+            WriteOut::Simple => heading + &lines_of(&self.rows) + &errors,
+        }
+    }
+}
+
+fn json_of(report: &impl Serialize) -> String {
+    // Fails only on a map with keys that are not strings, and there is none here.
+    let mut line = serde_json::to_string(report).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"));
+    line.push('\n');
+    line
+}
+
+fn table_of(rows: &[Row]) -> String {
+    let mut table = table([
+        "LOAD", "OPS", "OPS/S", "MEAN MS", "P50 MS", "P90 MS", "P99 MS", "P99.9 MS", "MAX MS",
+    ]);
+    rows.iter().for_each(|row| {
+        table.add_row(row.cells());
+    });
+    format!("{table}\n")
+}
+
+fn lines_of(rows: &[Row]) -> String {
+    let mut out = String::new();
+    for row in rows {
+        let [name, ops, rate, mean, p50, p90, p99, p999, max] = row.cells();
+        let _ = writeln!(
+            out,
+            "{name}: {ops} ops, {rate} ops/s, mean {mean} p50 {p50} p90 {p90} p99 {p99} p99.9 {p999} max {max} ms"
+        );
+    }
+    out
+}
+
+fn errors_of(errors: &BTreeMap<String, u64>) -> String {
+    errors
+        .iter()
+        .map(|(kind, count)| format!("errors: {count} × {kind}\n"))
+        .collect()
+}
+
+/// The figures of one kind of request.
+pub(super) fn row(name: &'static str, latencies: &Latencies, elapsed: Duration) -> Row {
     let ops = latencies.histogram.len();
     let quantile = |q| ms(latencies.histogram.value_at_quantile(q).min(latencies.max_us));
     Row {

@@ -13,13 +13,15 @@ use tokio::time::Instant;
 use super::args::{BenchArgs, BenchCommand};
 use super::load::{self, Keys, Pace, Plan, Results, Values};
 use super::report::Report;
+use super::{lease, watch};
+use crate::auth::Auth;
 use crate::cli::{Consistency, Exit, Failure, GlobalArgs, WriteOut, print};
 use crate::connection::{Connection, Dialer};
 use crate::endpoint::Endpoint;
 use crate::{Client, Error};
 
 /// How often the progress bar moves.
-const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
+pub(super) const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 /// How many writes fill the store at a time.
 const FILL_CLIENTS: u32 = 128;
 
@@ -29,6 +31,8 @@ pub(crate) async fn run(global: &GlobalArgs, command: &BenchCommand) -> Result<E
         BenchCommand::Put(args) => ("put", args, Consistency::Linearizable, 100),
         BenchCommand::Range(args) => ("range", &args.common, args.read.consistency, 0),
         BenchCommand::Mixed(args) => ("mixed", &args.common, args.read.consistency, args.write_percent),
+        BenchCommand::Watch(args) => return Box::pin(watch::run(global, args)).await,
+        BenchCommand::Lease(args) => return Box::pin(lease::run(global, args)).await,
     };
     let serializable = consistency == Consistency::Serializable;
     let plan = |pace, writes_percent: u8, sequential| -> Result<Arc<Plan>, Failure> {
@@ -40,6 +44,7 @@ pub(crate) async fn run(global: &GlobalArgs, command: &BenchCommand) -> Result<E
             request_timeout: global.command_timeout,
             pace,
             sequential,
+            auth: Auth::new(global.config().credentials),
         }))
     };
     keys(args)?;
@@ -71,7 +76,7 @@ pub(crate) async fn run(global: &GlobalArgs, command: &BenchCommand) -> Result<E
     )?;
     let (elapsed, results) = run_clients(&plan, &connections, args.clients, bar).await;
     if args.clean {
-        clean(global, args).await?;
+        clean(global, &args.prefix).await?;
     }
     let report = Report::new(name, serializable, args, elapsed, &results);
     match global.write_out.unwrap_or(WriteOut::Table) {
@@ -79,7 +84,12 @@ pub(crate) async fn run(global: &GlobalArgs, command: &BenchCommand) -> Result<E
         WriteOut::Table => print(report.table())?,
         WriteOut::Simple => print(report.lines())?,
     }
-    if report.is_total_failure() {
+    verdict(report.is_total_failure())
+}
+
+/// The exit of a load.
+pub(super) fn verdict(is_total_failure: bool) -> Result<Exit, Failure> {
+    if is_total_failure {
         return Err(Failure::new(
             Exit::Other,
             "no request succeeded",
@@ -87,6 +97,59 @@ pub(crate) async fn run(global: &GlobalArgs, command: &BenchCommand) -> Result<E
         ));
     }
     Ok(Exit::Ok)
+}
+
+/// A steady load of writes.
+#[derive(Clone, Debug)]
+pub(crate) struct Demand {
+    pub(crate) clients: u32,
+    /// Writes a second.
+    pub(crate) rate: u64,
+    pub(crate) prefix: String,
+    pub(crate) duration: Duration,
+}
+
+/// What came of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Performance {
+    pub(crate) writes_per_s: f64,
+    pub(crate) slowest: Duration,
+    pub(crate) deviation: Duration,
+    pub(crate) errors: u64,
+}
+
+/// The sizes and the number of keys in a [`Demand`]: etcdctl's.
+const DEMAND_KEY_SIZE: usize = 256;
+const DEMAND_KEYS: u64 = 1_000_000;
+const DEMAND_VALUE_SIZE: usize = 1_024;
+/// Connections of a [`Demand`].
+const DEMAND_CONNECTIONS: u32 = 50;
+
+/// Puts a load on the cluster, with progress on a terminal.
+pub(crate) async fn perform(global: &GlobalArgs, demand: &Demand) -> Result<Performance, Failure> {
+    let keys = Keys::new(&demand.prefix, DEMAND_KEY_SIZE, DEMAND_KEYS)
+        .ok_or_else(|| Failure::usage("the prefix is too long", "name a shorter --prefix"))?;
+    let connections = connect(global, demand.clients.min(DEMAND_CONNECTIONS)).await?;
+    let total = demand.rate * demand.duration.as_secs().max(1);
+    let plan = Arc::new(Plan {
+        writes_per_10_000: 10_000,
+        serializable: false,
+        keys,
+        values: Values::new(DEMAND_VALUE_SIZE),
+        request_timeout: global.command_timeout,
+        pace: Pace::start(total, Some(demand.duration), Some(demand.rate)),
+        sequential: false,
+        auth: Auth::new(global.config().credentials),
+    });
+    let bar = bar("check", Some(total));
+    let (elapsed, results) = run_clients(&plan, &connections, demand.clients, bar).await;
+    let writes = &results.writes;
+    Ok(Performance {
+        writes_per_s: writes.histogram.len() as f64 / elapsed.max(demand.duration).as_secs_f64(),
+        slowest: Duration::from_micros(writes.max_us),
+        deviation: Duration::from_secs_f64(writes.histogram.stdev() / 1e6),
+        errors: results.errors.values().sum(),
+    })
 }
 
 fn keys(args: &BenchArgs) -> Result<Keys, Failure> {
@@ -100,7 +163,7 @@ fn keys(args: &BenchArgs) -> Result<Keys, Failure> {
 }
 
 /// Opens all connections before the clock starts. Each must succeed: what is measured is to be what was asked for.
-async fn connect(global: &GlobalArgs, count: u32) -> Result<Vec<Arc<Connection>>, Failure> {
+pub(super) async fn connect(global: &GlobalArgs, count: u32) -> Result<Vec<Arc<Connection>>, Failure> {
     let dialer = Dialer::new(&global.config())?;
     let mut connections = Vec::new();
     for text in global.endpoints.iter().cycle().take(count as usize) {
@@ -152,7 +215,7 @@ async fn run_clients(
 }
 
 /// A progress bar, on a terminal only.
-fn bar(name: &'static str, total: Option<u64>) -> ProgressBar {
+pub(super) fn bar(name: &'static str, total: Option<u64>) -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }
@@ -174,8 +237,8 @@ fn bar(name: &'static str, total: Option<u64>) -> ProgressBar {
 }
 
 /// Deletes what the load has written.
-async fn clean(global: &GlobalArgs, args: &BenchArgs) -> Result<(), Failure> {
-    let first = args.prefix.clone().into_bytes();
+pub(super) async fn clean(global: &GlobalArgs, prefix: &str) -> Result<(), Failure> {
+    let first = prefix.as_bytes().to_vec();
     let range_end = crate::prefix_end(&first);
     let key = if first.is_empty() {
         range_end.clone()

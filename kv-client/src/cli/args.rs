@@ -5,10 +5,20 @@ use std::time::Duration;
 use bytes::Bytes;
 use clap::{Parser, Subcommand, ValueEnum};
 
+use super::accounts::{AuthCommand, RoleCommand, UserCommand};
+use super::check::CheckCommand;
+use super::endpoints::{EndpointArgs, EndpointCommand};
+use super::exit::Failure;
+use super::lease::LeaseCommand;
+use super::lock::{ElectArgs, LOCK_HELP, LockArgs};
+use super::members::{AlarmCommand, DEFRAG_HELP, MemberCommand, parse_member};
+use super::password;
+use super::repl::REPL_HELP;
 use super::tls::TlsArgs;
-use super::values::{bytes_parser, parse_duration, parse_lease, parse_not_negative, parse_revision};
-use crate::Config;
+use super::values::{bytes_parser, parse_duration, parse_lease, parse_not_negative, parse_positive};
+use super::watch::{WATCH_HELP, WatchArgs};
 use crate::bench::BenchCommand;
+use crate::{Config, Credentials};
 
 /// Command-line client of Quorate, and of any etcd v3 server.
 #[derive(Clone, Debug, Parser)]
@@ -17,9 +27,9 @@ pub struct Args {
     /// Flags of every command.
     #[command(flatten)]
     pub global: GlobalArgs,
-    /// What to do.
+    /// What to do; none for a prompt.
     #[command(subcommand)]
-    pub command: Command,
+    pub command: Option<Command>,
 }
 
 /// Flags of every command, allowed before and after its name.
@@ -38,6 +48,14 @@ pub struct GlobalArgs {
     #[arg(long, global = true, value_name = "TIME", value_parser = parse_duration)]
     #[arg(env = "ETCDCTL_COMMAND_TIMEOUT", default_value = "5s")]
     pub command_timeout: Duration,
+    /// Who you are, with the password or without: then it is asked for
+    #[arg(id = "as_user", long = "user", global = true, value_name = "NAME[:PASSWORD]")]
+    #[arg(env = "ETCDCTL_USER", hide_env_values = true)]
+    pub user: Option<String>,
+    /// The password of --user
+    #[arg(id = "as_password", long = "password", global = true, value_name = "PASSWORD")]
+    #[arg(env = "ETCDCTL_PASSWORD", hide_env_values = true)]
+    pub password: Option<String>,
     /// Output format [default: simple; table for status, member list and bench]
     #[arg(
         short = 'w',
@@ -59,9 +77,35 @@ impl GlobalArgs {
             endpoints: self.endpoints.clone(),
             dial_timeout: self.dial_timeout,
             request_timeout: self.command_timeout,
-            credentials: None,
+            credentials: self.credentials(),
             tls: self.tls.config(),
         }
+    }
+}
+
+impl GlobalArgs {
+    fn credentials(&self) -> Option<Credentials> {
+        let user = self.user.as_ref()?;
+        let (name, password) = match (&self.password, user.split_once(':')) {
+            (Some(password), _) => (user.as_str(), password.as_str()),
+            (None, Some(both)) => both,
+            (None, None) => (user.as_str(), ""),
+        };
+        Some(Credentials {
+            name: name.to_owned(),
+            password: password.to_owned(),
+        })
+    }
+
+    /// Asks for the password where a user is named without one.
+    pub(crate) fn ask_password(&mut self) -> Result<(), Failure> {
+        match &self.user {
+            Some(user) if self.password.is_none() && !user.contains(':') => {
+                self.password = Some(password::ask(&format!("Password of {user}: "))?);
+            }
+            _ => {}
+        }
+        Ok(())
     }
 }
 
@@ -97,10 +141,52 @@ pub enum Command {
     #[command(
         after_help = "Endpoints that answer are printed even if others do not; then the exit code is 5 or 6."
     )]
-    Status,
-    /// Ask who belongs to the cluster
+    Status(EndpointArgs),
+    /// Ask endpoints how they are, one by one
+    #[command(subcommand)]
+    Endpoint(EndpointCommand),
+    /// Follow the changes of a key, or of a range of keys
+    #[command(after_help = WATCH_HELP)]
+    Watch(WatchArgs),
+    /// Grant leases, keep them alive, and end them
+    #[command(subcommand)]
+    Lease(LeaseCommand),
+    /// Hold a lock, until interrupted or while a command runs
+    #[command(after_help = LOCK_HELP)]
+    Lock(LockArgs),
+    /// Lead an election until interrupted, or observe who leads
+    Elect(ElectArgs),
+    /// List, add, remove and change members
     #[command(subcommand)]
     Member(MemberCommand),
+    /// Let the leader hand over to another member
+    #[command(after_help = "The leader is found through the endpoints, one of which must be its own.")]
+    MoveLeader {
+        /// The member that is to lead (hexadecimal)
+        #[arg(value_parser = parse_member)]
+        id: u64,
+    },
+    /// Let members give unused space back
+    #[command(after_help = DEFRAG_HELP)]
+    Defrag(EndpointArgs),
+    /// List and end alarms
+    #[command(subcommand)]
+    Alarm(AlarmCommand),
+    /// Add, change and delete users
+    #[command(subcommand)]
+    User(UserCommand),
+    /// Add, change and delete roles
+    #[command(subcommand)]
+    Role(RoleCommand),
+    /// Ask for users and passwords, or do not
+    #[command(subcommand)]
+    Auth(AuthCommand),
+    /// Check whether the cluster is fast enough
+    #[command(subcommand)]
+    Check(CheckCommand),
+    /// Read commands one after the other from a terminal
+    #[command(after_help = REPL_HELP)]
+    Repl,
     /// Measure throughput and latency
     #[command(subcommand)]
     Bench(BenchCommand),
@@ -126,13 +212,6 @@ const TXN_HELP: &str = r#"Three parts, each ended by an empty line (the last one
 
 Exit code 4 if a compare did not hold and the last part was run.
 Strings may be quoted, with \" \\ \n \t \r \xHH. Leases are hexadecimal."#;
-
-/// Commands about members.
-#[derive(Clone, Copy, Debug, Subcommand)]
-pub enum MemberCommand {
-    /// List the members
-    List,
-}
 
 /// Arguments of `get`.
 #[derive(Clone, Debug, clap::Args)]
@@ -271,7 +350,7 @@ pub struct DelArgs {
 /// Arguments of `txn`.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct TxnArgs {
-    /// Ask for each part
+    /// Ask for each part, as at a terminal
     #[arg(short, long)]
     pub interactive: bool,
 }
@@ -280,7 +359,7 @@ pub struct TxnArgs {
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct CompactArgs {
     /// The oldest revision that can still be read afterwards
-    #[arg(value_name = "REV", value_parser = parse_revision, allow_negative_numbers = true)]
+    #[arg(value_name = "REV", value_parser = parse_positive, allow_negative_numbers = true)]
     pub revision: i64,
     /// Wait until the space is free
     #[arg(long)]

@@ -3,14 +3,14 @@
 use std::io::{BufReader, IsTerminal, Read, Write};
 
 use bytes::Bytes;
-use futures::future::join_all;
 use kv_proto::etcdserverpb::CompactionRequest;
 
 use super::args::{CompactArgs, DelArgs, GetArgs, GlobalArgs, PutArgs, TxnArgs, WriteOut};
 use super::exit::{Exit, Failure};
+use super::json::Json;
 use super::output::{RangeView, print};
 use super::{json, output, script, text};
-use crate::{Client, Error};
+use crate::{Client, Config};
 
 /// The longest value read from standard input, in bytes: far above what a server takes.
 const STDIN_BYTES_MAX: u64 = 64 << 20;
@@ -20,19 +20,36 @@ pub(super) type Outcome = Result<Exit, Failure>;
 
 /// A client and the form of its output.
 pub(super) struct Session {
-    client: Client,
-    endpoints: Vec<String>,
-    write_out: Option<WriteOut>,
+    pub(super) client: Client,
+    pub(super) config: Config,
+    pub(super) endpoints: Vec<String>,
+    pub(super) write_out: Option<WriteOut>,
 }
 
 impl Session {
     pub(super) fn new(global: &GlobalArgs) -> Result<Session, Failure> {
-        let client = Client::new(global.config())?;
+        let config = global.config();
         Ok(Session {
-            client,
+            client: Client::new(config.clone())?,
+            config,
             endpoints: global.endpoints.clone(),
             write_out: global.write_out,
         })
+    }
+
+    /// Prints an answer as lines unless something else was asked for; a table only where it has one.
+    pub(super) fn show(
+        &self,
+        json: impl FnOnce() -> Json,
+        table: Option<&dyn Fn() -> String>,
+        simple: impl FnOnce() -> String,
+    ) -> Outcome {
+        match (self.write_out.unwrap_or(WriteOut::Simple), table) {
+            (WriteOut::Json, _) => print(json::line(&json()))?,
+            (WriteOut::Table, Some(table)) => print(table())?,
+            (WriteOut::Table | WriteOut::Simple, _) => print(simple())?,
+        }
+        Ok(Exit::Ok)
     }
 
     pub(super) async fn get(&self, args: &GetArgs) -> Outcome {
@@ -96,7 +113,8 @@ impl Session {
     pub(super) async fn txn(&self, args: TxnArgs) -> Outcome {
         // Standard output is for the answer alone.
         let mut stderr = std::io::stderr();
-        let prompt = args.interactive.then_some(&mut stderr as &mut dyn Write);
+        let is_asked = args.interactive || std::io::stdin().is_terminal();
+        let prompt = is_asked.then_some(&mut stderr as &mut dyn Write);
         let script = script::read(BufReader::new(std::io::stdin().lock()), prompt)
             .map_err(|error| Failure::usage(format!("transaction: {error}"), "see: txn --help"))?;
         let answer = self.client.txn(script.request).await?;
@@ -123,75 +141,11 @@ impl Session {
         };
         let answer = self.client.compact(request).await?;
         match self.write_out.unwrap_or(WriteOut::Simple) {
-            WriteOut::Json => print(json::line(&json::compact(&answer, args.revision)))?,
+            WriteOut::Json => print(json::line(&json::bare(answer.header.as_ref())))?,
             WriteOut::Simple | WriteOut::Table => print(format!("compacted revision {}\n", args.revision))?,
         }
         Ok(Exit::Ok)
     }
-
-    pub(super) async fn status(&self) -> Outcome {
-        let ask = |endpoint: &'_ String| {
-            let endpoint = endpoint.clone();
-            async move { self.client.status(&endpoint).await }
-        };
-        let answers = join_all(self.endpoints.iter().map(ask)).await;
-        let all: Vec<output::StatusOf<'_>> = self
-            .endpoints
-            .iter()
-            .zip(&answers)
-            .map(|(endpoint, answer)| {
-                (
-                    endpoint.as_str(),
-                    answer.as_ref().map_err(|error| reason(endpoint, error)),
-                )
-            })
-            .collect();
-        match self.write_out.unwrap_or(WriteOut::Table) {
-            WriteOut::Table => print(output::status_table(&all))?,
-            WriteOut::Simple => print(output::status_lines(&all))?,
-            WriteOut::Json => {
-                let forms: Vec<_> = all
-                    .into_iter()
-                    .map(|(endpoint, answer)| json::status(endpoint, answer))
-                    .collect();
-                print(json::line(&forms))?;
-            }
-        }
-        let failed = answers.iter().filter(|answer| answer.is_err()).count();
-        if let Some(error) = answers.iter().find_map(|answer| answer.as_ref().err()) {
-            let of = format!("{failed} of {} endpoints did not answer", answers.len());
-            let hint = "the column ERRORS says why; see whether those nodes run and can be reached";
-            return Err(Failure::new(Failure::from(error.clone()).exit, of, hint));
-        }
-        if answers.iter().flatten().any(|answer| answer.leader == 0) {
-            let hint = "a majority of the nodes must run and reach each other";
-            return Err(Failure::new(
-                Exit::NoQuorum,
-                "there is a node without a leader",
-                hint,
-            ));
-        }
-        Ok(Exit::Ok)
-    }
-
-    pub(super) async fn member_list(&self) -> Outcome {
-        let answer = self.client.member_list(true).await?;
-        match self.write_out.unwrap_or(WriteOut::Table) {
-            WriteOut::Table => print(output::member_table(&answer))?,
-            WriteOut::Simple => print(output::member_lines(&answer))?,
-            WriteOut::Json => print(json::line(&json::members(&answer)))?,
-        }
-        Ok(Exit::Ok)
-    }
-}
-
-/// Why an endpoint did not answer, without its name, which stands beside it.
-fn reason(endpoint: &str, error: &Error) -> String {
-    let name = endpoint.trim_start_matches("http://").trim_end_matches('/');
-    let text = error.to_string();
-    text.strip_prefix(&format!("{name}: "))
-        .map(str::to_owned)
-        .unwrap_or(text)
 }
 
 /// All of standard input.

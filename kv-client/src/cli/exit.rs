@@ -8,30 +8,48 @@ use crate::Error;
 
 /// How a command ended. The numbers are part of the interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
 #[non_exhaustive]
 pub enum Exit {
-    /// Done.
-    Ok = 0,
-    /// The server refused, or anything else.
-    Other = 1,
-    /// The command line, or the text of a transaction, is wrong. Nothing was sent.
-    Usage = 2,
-    /// The key of `get` does not exist.
-    NotFound = 3,
-    /// A compare of `txn` did not hold, so the failure requests were run.
-    CompareFailed = 4,
-    /// No endpoint reachable, or no leader. Nothing was executed.
-    NoQuorum = 5,
-    /// A read got no answer in time. Nothing was changed.
-    Timeout = 6,
-    /// A write got no answer. It may or may not have been executed.
-    OutcomeUnknown = 7,
+    /// 0: done.
+    Ok,
+    /// 1: the server refused, or anything else.
+    Other,
+    /// 2: the command line, or the text of a transaction, is wrong. Nothing was sent.
+    Usage,
+    /// 3: the key of `get`, or the lease, does not exist.
+    NotFound,
+    /// 4: a compare of `txn` did not hold, so the failure requests were run.
+    CompareFailed,
+    /// 5: no endpoint reachable, or no leader. Nothing was executed.
+    NoQuorum,
+    /// 6: a read got no answer in time. Nothing was changed.
+    Timeout,
+    /// 7: a write got no answer. It may or may not have been executed.
+    OutcomeUnknown,
+    /// The exit code of the command that `lock` ran.
+    Program(u8),
+}
+
+impl Exit {
+    /// The number.
+    pub fn code(self) -> u8 {
+        match self {
+            Exit::Ok => 0,
+            Exit::Other => 1,
+            Exit::Usage => 2,
+            Exit::NotFound => 3,
+            Exit::CompareFailed => 4,
+            Exit::NoQuorum => 5,
+            Exit::Timeout => 6,
+            Exit::OutcomeUnknown => 7,
+            Exit::Program(code) => code,
+        }
+    }
 }
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> ExitCode {
-        ExitCode::from(exit as u8)
+        ExitCode::from(exit.code())
     }
 }
 
@@ -107,7 +125,7 @@ impl From<Error> for Failure {
 
 /// What to do about a refusal, by etcd's words.
 fn rejection_hint(code: Code, message: &str) -> &'static str {
-    const HINTS: [(&str, &str); 11] = [
+    const HINTS: [(&str, &str); 13] = [
         ("key is not provided", "give a key that is not empty"),
         (
             "request is too large",
@@ -135,6 +153,11 @@ fn rejection_hint(code: Code, message: &str) -> &'static str {
             "give the ID of a lease that has not run out, in hexadecimal",
         ),
         (
+            "user name is empty",
+            "the cluster asks for authentication: say who you are with --user",
+        ),
+        ("authentication failed", "check --user and its password"),
+        (
             "not a store's client port",
             "give the port for key-value clients of a node or balancer, 2379 by default",
         ),
@@ -156,7 +179,7 @@ fn rejection_hint(code: Code, message: &str) -> &'static str {
             "check that the endpoint is an etcd v3 server; this one does not know the call"
         }
         Code::Unauthenticated | Code::PermissionDenied => {
-            "the server asks for authentication, which this client does not do"
+            "ask whoever is root for a role that permits it, or say who you are with --user"
         }
         Code::Internal | Code::Unknown | Code::DataLoss => "look into the server's log",
         _ => "change the request; the same one will be refused again",
@@ -209,7 +232,7 @@ mod tests {
                 assert!(!line.is_empty() && !line.contains('\n'), "{line:?}");
             }
             assert!(
-                EXIT_CODES.contains(&format!("\n  {}  ", exit as u8)),
+                EXIT_CODES.contains(&format!("\n  {}  ", exit.code())),
                 "{exit:?} is not in --help"
             );
         }

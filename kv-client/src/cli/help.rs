@@ -21,7 +21,7 @@ Exit codes:
   0  done
   1  the server refused the request, or anything else
   2  the command line or the text of a transaction is wrong; nothing was sent
-  3  get: the key does not exist
+  3  get: the key does not exist; lease: the lease does not exist
   4  txn: a compare did not hold, the failure requests were run
   5  no endpoint reachable or no leader; nothing was executed
   6  a read got no answer in time; nothing was changed
@@ -33,10 +33,9 @@ const OUTPUT: &str = r#"Output:
   simple  Keys and values as text. What is not text is printed as base64 after
           "base64:", that is what is not UTF-8 or has control characters
           (newlines and tabs are allowed in values, not in keys).
-  json    One line. "key" and "value" are the text itself; bytes that are not
-          UTF-8 stand in "key_base64" and "value_base64" instead. (etcdctl
-          has base64 throughout.) IDs of clusters, members and leases are
-          hexadecimal strings, revisions and counts are numbers."#;
+  json    One line in etcdctl's form: keys and values are base64, IDs are decimal
+          numbers, and fields that are zero are left out. Durations and errors of
+          endpoints are text."#;
 
 const EXAMPLES: &str = "\
 Examples:

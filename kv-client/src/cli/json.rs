@@ -1,269 +1,274 @@
-//! The JSON form of answers. Text is text; bytes that are not UTF-8 stand as base64 under another name.
+//! The JSON form of answers: etcdctl's, field by field, so that what reads one reads the other. Keys, values and other
+//! bytes are base64, IDs are decimal numbers, and most fields that are zero are left out.
 
 use kv_proto::etcdserverpb::response_op::Response as Op;
 use kv_proto::etcdserverpb::{
-    CompactionResponse, DeleteRangeResponse, Member, MemberListResponse, PutResponse, RangeResponse,
-    ResponseHeader, StatusResponse, TxnResponse,
+    DeleteRangeResponse, Member, PutResponse, RangeResponse, ResponseHeader, StatusResponse, TxnResponse,
 };
-use kv_proto::mvccpb;
-use serde::Serialize;
+use kv_proto::mvccpb::event::EventType;
+use kv_proto::mvccpb::{Event, KeyValue};
+use serde::ser::{SerializeMap, SerializeSeq};
+use serde::{Serialize, Serializer};
 
-use super::text::{base64, hex};
+use super::text::base64;
 
-#[derive(Serialize)]
-struct Header {
-    cluster_id: String,
-    member_id: String,
-    revision: i64,
-    raft_term: u64,
+/// A value of JSON whose fields keep their order.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Json {
+    Null,
+    Bool(bool),
+    Int(i64),
+    Uint(u64),
+    Text(String),
+    List(Vec<Json>),
+    Object(Vec<(&'static str, Json)>),
 }
 
-#[derive(Serialize)]
-struct KeyValue<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    key: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    key_base64: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    value: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    value_base64: Option<String>,
-    create_revision: i64,
-    mod_revision: i64,
-    version: i64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    lease: Option<String>,
+impl Json {
+    /// Whether etcdctl leaves a field with this value out.
+    fn is_zero(&self) -> bool {
+        match self {
+            Json::Null => true,
+            Json::Bool(value) => !value,
+            Json::Int(value) => *value == 0,
+            Json::Uint(value) => *value == 0,
+            Json::Text(value) => value.is_empty(),
+            Json::List(value) => value.is_empty(),
+            Json::Object(_) => false,
+        }
+    }
 }
 
-#[derive(Serialize)]
-pub(super) struct Range<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    header: Option<Header>,
-    kvs: Vec<KeyValue<'a>>,
-    more: bool,
-    count: i64,
+impl Serialize for Json {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Json::Null => serializer.serialize_unit(),
+            Json::Bool(value) => serializer.serialize_bool(*value),
+            Json::Int(value) => serializer.serialize_i64(*value),
+            Json::Uint(value) => serializer.serialize_u64(*value),
+            Json::Text(value) => serializer.serialize_str(value),
+            Json::List(values) => {
+                let mut list = serializer.serialize_seq(Some(values.len()))?;
+                values
+                    .iter()
+                    .try_for_each(|value| list.serialize_element(value))?;
+                list.end()
+            }
+            Json::Object(fields) => {
+                let mut map = serializer.serialize_map(Some(fields.len()))?;
+                fields
+                    .iter()
+                    .try_for_each(|(name, value)| map.serialize_entry(name, value))?;
+                map.end()
+            }
+        }
+    }
 }
 
-#[derive(Serialize)]
-pub(super) struct Put<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    header: Option<Header>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    prev_kv: Option<KeyValue<'a>>,
+impl From<bool> for Json {
+    fn from(value: bool) -> Json {
+        Json::Bool(value)
+    }
 }
 
-#[derive(Serialize)]
-pub(super) struct Del<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    header: Option<Header>,
-    deleted: i64,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    prev_kvs: Vec<KeyValue<'a>>,
+impl From<i64> for Json {
+    fn from(value: i64) -> Json {
+        Json::Int(value)
+    }
 }
 
-#[derive(Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Response<'a> {
-    Get(Range<'a>),
-    Put(Put<'a>),
-    Del(Del<'a>),
-    Txn(Txn<'a>),
+impl From<u64> for Json {
+    fn from(value: u64) -> Json {
+        Json::Uint(value)
+    }
 }
 
-#[derive(Serialize)]
-pub(super) struct Txn<'a> {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    header: Option<Header>,
-    succeeded: bool,
-    responses: Vec<Response<'a>>,
+impl From<&str> for Json {
+    fn from(value: &str) -> Json {
+        Json::Text(value.to_owned())
+    }
 }
 
-#[derive(Serialize)]
-pub(super) struct Compact {
-    header: Option<Header>,
-    revision: i64,
+impl From<&[String]> for Json {
+    fn from(values: &[String]) -> Json {
+        values.iter().map(|value| Json::from(value.as_str())).collect()
+    }
 }
 
-#[derive(Serialize)]
-pub(super) struct Status<'a> {
-    endpoint: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<String>,
-    #[serde(flatten)]
-    answer: Option<StatusAnswer<'a>>,
+impl<T: Into<Json>> From<Option<T>> for Json {
+    fn from(value: Option<T>) -> Json {
+        value.map_or(Json::Null, Into::into)
+    }
 }
 
-#[derive(Serialize)]
-struct StatusAnswer<'a> {
-    header: Option<Header>,
-    id: String,
-    version: &'a str,
-    db_size: i64,
-    db_size_in_use: i64,
-    leader: String,
-    is_leader: bool,
-    is_learner: bool,
-    raft_term: u64,
-    raft_index: u64,
-    raft_applied_index: u64,
-    errors: &'a [String],
+impl FromIterator<Json> for Json {
+    fn from_iter<I: IntoIterator<Item = Json>>(values: I) -> Json {
+        Json::List(values.into_iter().collect())
+    }
 }
 
-#[derive(Serialize)]
-pub(super) struct Members<'a> {
-    header: Option<Header>,
-    members: Vec<MemberForm<'a>>,
+/// Bytes as base64.
+pub(super) fn bytes(bytes: &[u8]) -> Json {
+    Json::Text(base64(bytes))
 }
 
-#[derive(Serialize)]
-struct MemberForm<'a> {
-    id: String,
-    name: &'a str,
-    peer_urls: &'a [String],
-    client_urls: &'a [String],
-    is_learner: bool,
+/// An object without the fields that are zero.
+pub(super) fn lean(fields: impl IntoIterator<Item = (&'static str, Json)>) -> Json {
+    Json::Object(fields.into_iter().filter(|(_, value)| !value.is_zero()).collect())
+}
+
+/// An object with all fields.
+pub(super) fn whole(fields: impl IntoIterator<Item = (&'static str, Json)>) -> Json {
+    Json::Object(fields.into_iter().collect())
 }
 
 /// One line of JSON.
-pub(super) fn line(form: &impl Serialize) -> String {
+pub(super) fn line(json: &Json) -> String {
     // Fails only on a map with keys that are not strings, and there is none here.
-    let mut line = serde_json::to_string(form).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"));
+    let mut line = serde_json::to_string(json).unwrap_or_else(|error| format!("{{\"error\":\"{error}\"}}"));
     line.push('\n');
     line
 }
 
-/// None for the headers inside a transaction, which name no member: the transaction's own says it all.
-fn header(header: Option<&ResponseHeader>) -> Option<Header> {
-    header
-        .filter(|header| header.member_id != 0)
-        .map(|header| Header {
-            cluster_id: hex(header.cluster_id),
-            member_id: hex(header.member_id),
-            revision: header.revision,
-            raft_term: header.raft_term,
-        })
+/// The fields of a header.
+pub(super) fn header_fields(header: Option<&ResponseHeader>) -> Vec<(&'static str, Json)> {
+    let header = header.copied().unwrap_or_default();
+    let fields = [
+        ("cluster_id", header.cluster_id.into()),
+        ("member_id", header.member_id.into()),
+        ("revision", header.revision.into()),
+        ("raft_term", header.raft_term.into()),
+    ];
+    fields
+        .into_iter()
+        .filter(|(_, value)| !Json::is_zero(value))
+        .collect()
 }
 
-/// The text, or else the base64.
-fn either(bytes: &[u8]) -> (Option<&str>, Option<String>) {
-    match std::str::from_utf8(bytes) {
-        Ok(text) => (Some(text), None),
-        Err(_) => (None, Some(base64(bytes))),
-    }
+pub(super) fn header(header: Option<&ResponseHeader>) -> Json {
+    header.map_or(Json::Null, |found| Json::Object(header_fields(Some(found))))
 }
 
-fn key_value(kv: &mvccpb::KeyValue) -> KeyValue<'_> {
-    let ((key, key_base64), (value, value_base64)) = (either(&kv.key), either(&kv.value));
-    KeyValue {
-        key,
-        key_base64,
-        value,
-        value_base64,
-        create_revision: kv.create_revision,
-        mod_revision: kv.mod_revision,
-        version: kv.version,
-        lease: (kv.lease != 0).then(|| hex(kv.lease.cast_unsigned())),
-    }
+/// An answer that says nothing but that it is one.
+pub(super) fn bare(answer: Option<&ResponseHeader>) -> Json {
+    lean([("header", header(answer))])
 }
 
-pub(super) fn range(answer: &RangeResponse) -> Range<'_> {
-    Range {
-        header: header(answer.header.as_ref()),
-        kvs: answer.kvs.iter().map(key_value).collect(),
-        more: answer.more,
-        count: answer.count,
-    }
+pub(super) fn key_value(kv: &KeyValue) -> Json {
+    lean([
+        ("key", bytes(&kv.key)),
+        ("create_revision", kv.create_revision.into()),
+        ("mod_revision", kv.mod_revision.into()),
+        ("version", kv.version.into()),
+        ("value", bytes(&kv.value)),
+        ("lease", kv.lease.into()),
+    ])
 }
 
-pub(super) fn put(answer: &PutResponse) -> Put<'_> {
-    Put {
-        header: header(answer.header.as_ref()),
-        prev_kv: answer.prev_kv.as_ref().map(key_value),
-    }
+pub(super) fn range(answer: &RangeResponse) -> Json {
+    lean([
+        ("header", header(answer.header.as_ref())),
+        ("kvs", answer.kvs.iter().map(key_value).collect()),
+        ("more", answer.more.into()),
+        ("count", answer.count.into()),
+    ])
 }
 
-pub(super) fn del(answer: &DeleteRangeResponse) -> Del<'_> {
-    Del {
-        header: header(answer.header.as_ref()),
-        deleted: answer.deleted,
-        prev_kvs: answer.prev_kvs.iter().map(key_value).collect(),
-    }
+pub(super) fn put(answer: &PutResponse) -> Json {
+    lean([
+        ("header", header(answer.header.as_ref())),
+        ("prev_kv", answer.prev_kv.as_ref().map(key_value).into()),
+    ])
 }
 
-pub(super) fn txn(answer: &TxnResponse) -> Txn<'_> {
-    Txn {
-        header: header(answer.header.as_ref()),
-        succeeded: answer.succeeded,
-        responses: answer
-            .responses
-            .iter()
-            .filter_map(|op| op.response.as_ref().map(response))
-            .collect(),
-    }
+pub(super) fn del(answer: &DeleteRangeResponse) -> Json {
+    lean([
+        ("header", header(answer.header.as_ref())),
+        ("deleted", answer.deleted.into()),
+        ("prev_kvs", answer.prev_kvs.iter().map(key_value).collect()),
+    ])
 }
 
-fn response(op: &Op) -> Response<'_> {
-    match op {
-        Op::ResponseRange(answer) => Response::Get(range(answer)),
-        Op::ResponsePut(answer) => Response::Put(put(answer)),
-        Op::ResponseDeleteRange(answer) => Response::Del(del(answer)),
-        Op::ResponseTxn(answer) => Response::Txn(txn(answer)),
-    }
+pub(super) fn txn(answer: &TxnResponse) -> Json {
+    let responses = answer.responses.iter().filter_map(|op| op.response.as_ref());
+    lean([
+        ("header", header(answer.header.as_ref())),
+        ("succeeded", answer.succeeded.into()),
+        (
+            "responses",
+            responses.map(|op| whole([("Response", response(op))])).collect(),
+        ),
+    ])
 }
 
-pub(super) fn compact(answer: &CompactionResponse, revision: i64) -> Compact {
-    Compact {
-        header: header(answer.header.as_ref()),
-        revision,
-    }
+fn response(op: &Op) -> Json {
+    whole([match op {
+        Op::ResponseRange(answer) => ("response_range", range(answer)),
+        Op::ResponsePut(answer) => ("response_put", put(answer)),
+        Op::ResponseDeleteRange(answer) => ("response_delete_range", del(answer)),
+        Op::ResponseTxn(answer) => ("response_txn", txn(answer)),
+    }])
 }
 
-pub(super) fn status<'a>(endpoint: &'a str, answer: Result<&'a StatusResponse, String>) -> Status<'a> {
-    match answer {
-        Ok(answer) => Status {
-            endpoint,
-            error: None,
-            answer: Some(status_answer(answer)),
+/// One endpoint's answer, or why there is none. (etcdctl leaves the endpoint out then.)
+pub(super) fn status(endpoint: &str, answer: &Result<&StatusResponse, String>) -> Json {
+    whole([
+        ("Endpoint", endpoint.into()),
+        match answer {
+            Ok(answer) => ("Status", status_answer(answer)),
+            Err(error) => ("Error", error.as_str().into()),
         },
-        Err(error) => Status {
-            endpoint,
-            error: Some(error),
-            answer: None,
-        },
-    }
+    ])
 }
 
-fn status_answer(answer: &StatusResponse) -> StatusAnswer<'_> {
-    let id = answer.header.as_ref().map_or(0, |header| header.member_id);
-    StatusAnswer {
-        header: header(answer.header.as_ref()),
-        id: hex(id),
-        version: &answer.version,
-        db_size: answer.db_size,
-        db_size_in_use: answer.db_size_in_use,
-        leader: hex(answer.leader),
-        is_leader: answer.leader == id && id != 0,
-        is_learner: answer.is_learner,
-        raft_term: answer.raft_term,
-        raft_index: answer.raft_index,
-        raft_applied_index: answer.raft_applied_index,
-        errors: &answer.errors,
-    }
+fn status_answer(answer: &StatusResponse) -> Json {
+    lean([
+        ("header", header(answer.header.as_ref())),
+        ("version", answer.version.as_str().into()),
+        ("dbSize", answer.db_size.into()),
+        ("leader", answer.leader.into()),
+        ("raftIndex", answer.raft_index.into()),
+        ("raftTerm", answer.raft_term.into()),
+        ("raftAppliedIndex", answer.raft_applied_index.into()),
+        ("errors", answer.errors.as_slice().into()),
+        ("dbSizeInUse", answer.db_size_in_use.into()),
+        ("isLearner", answer.is_learner.into()),
+    ])
 }
 
-pub(super) fn members(answer: &MemberListResponse) -> Members<'_> {
-    Members {
-        header: header(answer.header.as_ref()),
-        members: answer.members.iter().map(member_form).collect(),
-    }
+pub(super) fn member(member: &Member) -> Json {
+    lean([
+        ("ID", member.id.into()),
+        ("name", member.name.as_str().into()),
+        ("peerURLs", member.peer_ur_ls.as_slice().into()),
+        ("clientURLs", member.client_ur_ls.as_slice().into()),
+        ("isLearner", member.is_learner.into()),
+    ])
 }
 
-fn member_form(member: &Member) -> MemberForm<'_> {
-    MemberForm {
-        id: hex(member.id),
-        name: &member.name,
-        peer_urls: &member.peer_ur_ls,
-        client_urls: &member.client_ur_ls,
-        is_learner: member.is_learner,
-    }
+pub(super) fn members(answer: Option<&ResponseHeader>, members: &[Member]) -> Json {
+    lean([
+        ("header", header(answer)),
+        ("members", members.iter().map(member).collect()),
+    ])
+}
+
+/// Some events of a watch, or none and the reason why there will be no more.
+pub(super) fn events(revision: i64, events: &[Event], compact_revision: i64, is_canceled: bool) -> Json {
+    whole([
+        ("Header", lean([("revision", revision.into())])),
+        ("Events", events.iter().map(event).collect()),
+        ("CompactRevision", compact_revision.into()),
+        ("Canceled", is_canceled.into()),
+        ("Created", false.into()),
+    ])
+}
+
+fn event(event: &Event) -> Json {
+    let is_delete = event.r#type() == EventType::Delete;
+    lean([
+        ("type", i64::from(is_delete).into()),
+        ("kv", event.kv.as_ref().map(key_value).into()),
+        ("prev_kv", event.prev_kv.as_ref().map(key_value).into()),
+    ])
 }

@@ -5,8 +5,7 @@ use std::io::Write;
 use comfy_table::{ContentArrangement, Table, presets};
 use kv_proto::etcdserverpb::response_op::Response as Op;
 use kv_proto::etcdserverpb::{
-    DeleteRangeResponse, MemberListResponse, PutResponse, RangeResponse, ResponseOp, StatusResponse,
-    TxnResponse,
+    DeleteRangeResponse, Member, PutResponse, RangeResponse, ResponseOp, StatusResponse, TxnResponse,
 };
 use kv_proto::mvccpb::KeyValue;
 
@@ -24,7 +23,7 @@ pub(crate) fn table<const N: usize>(headings: [&str; N]) -> Table {
 }
 
 /// Key and value, each on its line.
-fn push_kv(out: &mut String, kv: &KeyValue) {
+pub(super) fn push_kv(out: &mut String, kv: &KeyValue) {
     out.push_str(&text::key(&kv.key));
     out.push('\n');
     out.push_str(&text::value(&kv.value));
@@ -181,8 +180,8 @@ fn status_cells(endpoint: &str, answer: &Result<&StatusResponse, String>) -> [St
 }
 
 /// A member that has never run has no name yet.
-fn member_cells(answer: &MemberListResponse) -> impl Iterator<Item = [String; 6]> {
-    answer.members.iter().map(|member| {
+fn member_cells(members: &[Member]) -> impl Iterator<Item = [String; 6]> {
+    members.iter().map(|member| {
         let status = if member.name.is_empty() {
             "unstarted"
         } else {
@@ -199,16 +198,16 @@ fn member_cells(answer: &MemberListResponse) -> impl Iterator<Item = [String; 6]
     })
 }
 
-pub(super) fn member_table(answer: &MemberListResponse) -> String {
+pub(super) fn member_table(members: &[Member]) -> String {
     let mut table = table(["ID", "STATUS", "NAME", "PEER ADDRS", "CLIENT ADDRS", "LEARNER"]);
-    member_cells(answer).for_each(|cells| {
+    member_cells(members).for_each(|cells| {
         table.add_row(cells);
     });
     format!("{table}\n")
 }
 
-pub(super) fn member_lines(answer: &MemberListResponse) -> String {
-    member_cells(answer)
+pub(super) fn member_lines(members: &[Member]) -> String {
+    member_cells(members)
         .map(|cells| format!("{}\n", cells.join(", ")))
         .collect()
 }

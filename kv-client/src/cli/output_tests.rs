@@ -74,7 +74,7 @@ fn a_range() {
     | base64:/w== | base64:AAE= | 3       | 2          | 7           | 1234abcd |
     +-------------+-------------+---------+------------+-------------+----------+
     "###);
-    insta::assert_snapshot!(json::line(&json::range(&answer)), @r###"{"header":{"cluster_id":"ffffffffffffffff","member_id":"1a","revision":7,"raft_term":2},"kvs":[{"key":"grüße","value":"two\nlines","create_revision":2,"mod_revision":7,"version":3},{"key_base64":"/w==","value":"\u0000\u0001","create_revision":2,"mod_revision":7,"version":3,"lease":"1234abcd"}],"more":true,"count":9}"###);
+    insta::assert_snapshot!(json::line(&json::range(&answer)), @r###"{"header":{"cluster_id":18446744073709551615,"member_id":26,"revision":7,"raft_term":2},"kvs":[{"key":"Z3LDvMOfZQ==","create_revision":2,"mod_revision":7,"version":3,"value":"dHdvCmxpbmVz"},{"key":"/w==","create_revision":2,"mod_revision":7,"version":3,"value":"AAE=","lease":305441741}],"more":true,"count":9}"###);
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn a_txn() {
         succeeded: false,
         responses,
     };
-    insta::assert_snapshot!(json::line(&json::txn(&answer)), @r###"{"header":{"cluster_id":"ffffffffffffffff","member_id":"1a","revision":7,"raft_term":2},"succeeded":false,"responses":[{"put":{}}]}"###);
+    insta::assert_snapshot!(json::line(&json::txn(&answer)), @r###"{"header":{"cluster_id":18446744073709551615,"member_id":26,"revision":7,"raft_term":2},"responses":[{"Response":{"response_put":{"header":{}}}}]}"###);
 }
 
 #[test]
@@ -140,5 +140,9 @@ fn a_status_with_a_node_down() {
     127.0.0.1:2, , , , , , , , , connection refused
     "###);
     let [first, second] = all;
-    insta::assert_snapshot!(json::line(&[json::status(first.0, first.1), json::status(second.0, second.1)]), @r###"[{"endpoint":"127.0.0.1:1","header":{"cluster_id":"ffffffffffffffff","member_id":"1a","revision":7,"raft_term":2},"id":"1a","version":"3.5.13","db_size":20480,"db_size_in_use":0,"leader":"1a","is_leader":true,"is_learner":false,"raft_term":2,"raft_index":12,"raft_applied_index":11,"errors":[]},{"endpoint":"127.0.0.1:2","error":"connection refused"}]"###);
+    let both = [first, second]
+        .iter()
+        .map(|(endpoint, answer)| json::status(endpoint, answer))
+        .collect();
+    insta::assert_snapshot!(json::line(&both), @r###"[{"Endpoint":"127.0.0.1:1","Status":{"header":{"cluster_id":18446744073709551615,"member_id":26,"revision":7,"raft_term":2},"version":"3.5.13","dbSize":20480,"leader":26,"raftIndex":12,"raftTerm":2,"raftAppliedIndex":11}},{"Endpoint":"127.0.0.1:2","Error":"connection refused"}]"###);
 }

@@ -8,7 +8,7 @@ use super::args::{Consistency, DelArgs, Order, PutArgs, RangeArgs, SortBy};
 use crate::key_range::{ZERO, prefix_end};
 
 /// `key` and `range_end` of a request. An empty key with `--prefix` or `--from-key` means every key, as in etcdctl.
-fn bounds(key: &Bytes, range_end: Option<&Bytes>, prefix: bool, from_key: bool) -> (Bytes, Bytes) {
+pub(super) fn bounds(key: &Bytes, range_end: Option<&Bytes>, prefix: bool, from_key: bool) -> (Bytes, Bytes) {
     let first = || {
         if key.is_empty() {
             Bytes::from_static(ZERO)

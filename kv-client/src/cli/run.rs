@@ -1,25 +1,19 @@
 //! From arguments to an exit code.
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
-use super::args::{Args, Command, MemberCommand};
-use super::commands::Session;
-use super::exit::Exit;
-use super::{help, output};
+use super::args::{Args, Command, GlobalArgs, WriteOut};
+use super::commands::{Outcome, Session};
+use super::exit::{Exit, Failure};
+use super::{check, help, output, repl};
 use crate::bench;
 
 /// Runs a command: its answer to standard output, what went wrong to standard error.
 ///
-/// Needs a tokio runtime with I/O and time; `bench` uses all of its threads.
+/// Needs a tokio runtime of several threads with I/O and time; `bench` uses all of its threads.
 pub async fn run(args: Args) -> ExitCode {
-    match dispatch(&args).await {
-        Ok(exit) => exit.into(),
-        Err(failure) => {
-            eprintln!("error: {}", failure.what);
-            eprintln!("hint: {}", failure.hint);
-            failure.exit.into()
-        }
-    }
+    report(args).await.into()
 }
 
 /// Prints the completion script of a command line, which need not be this one.
@@ -31,24 +25,58 @@ pub fn print_completion(shell: clap_complete::Shell, mut command: clap::Command)
     let _ = output::print(script);
 }
 
-async fn dispatch(args: &Args) -> super::commands::Outcome {
-    match &args.command {
-        Command::Completion { shell } => {
+/// Runs a command, and says what went wrong.
+pub(super) async fn report(mut args: Args) -> Exit {
+    let outcome = match args.global.ask_password() {
+        Ok(()) => dispatch(&args.global, args.command.as_ref()).await,
+        Err(failure) => Err(failure),
+    };
+    outcome.unwrap_or_else(|failure| {
+        eprintln!("error: {}", failure.what);
+        eprintln!("hint: {}", failure.hint);
+        failure.exit
+    })
+}
+
+async fn dispatch(global: &GlobalArgs, command: Option<&Command>) -> Outcome {
+    match command {
+        None if std::io::stdin().is_terminal() => Box::pin(repl::run(global)).await,
+        None => Err(Failure::usage(
+            "no command is given",
+            "name one: --help lists them, and repl reads them from standard input",
+        )),
+        Some(Command::Repl) => Box::pin(repl::run(global)).await,
+        Some(Command::Completion { shell }) => {
             print_completion(*shell, help::command(help::OWN_NAME));
-            return Ok(Exit::Ok);
+            Ok(Exit::Ok)
         }
-        Command::Bench(command) => return bench::run(&args.global, command).await,
-        _ => {}
+        Some(Command::Bench(command)) => bench::run(global, command).await,
+        Some(Command::Check(command)) => check::run(global, command).await,
+        Some(command) => in_session(&Session::new(global)?, command).await,
     }
-    let session = Session::new(&args.global)?;
-    match &args.command {
+}
+
+/// The commands that are a few calls.
+async fn in_session(session: &Session, command: &Command) -> Outcome {
+    match command {
         Command::Get(args) => session.get(args).await,
         Command::Put(args) => session.put(args).await,
         Command::Del(args) => session.del(args).await,
         Command::Txn(args) => session.txn(*args).await,
         Command::Compact(args) => session.compact(*args).await,
-        Command::Status => session.status().await,
-        Command::Member(MemberCommand::List) => session.member_list().await,
-        Command::Completion { .. } | Command::Bench(_) => Ok(Exit::Ok),
+        Command::Status(args) => session.status(*args, WriteOut::Table).await,
+        Command::Endpoint(command) => session.endpoint(*command).await,
+        Command::Watch(args) => session.watch(args).await,
+        Command::Lease(command) => session.lease(*command).await,
+        Command::Lock(args) => Box::pin(session.lock(args)).await,
+        Command::Elect(args) => Box::pin(session.elect(args)).await,
+        Command::Member(command) => session.member(command).await,
+        Command::MoveLeader { id } => session.move_leader(*id).await,
+        Command::Defrag(args) => session.defrag(*args).await,
+        Command::Alarm(command) => session.alarm(*command).await,
+        Command::User(command) => session.user(command).await,
+        Command::Role(command) => session.role(command).await,
+        Command::Auth(command) => session.auth(*command).await,
+        Command::Completion { .. } | Command::Bench(_) | Command::Check(_) | Command::Repl => Ok(Exit::Ok),
     }
 }

@@ -64,11 +64,11 @@ pub(crate) fn parse_not_negative(text: &str) -> Result<i64, String> {
     }
 }
 
-/// Reads a revision that exists in some store: the first is 1.
-pub(crate) fn parse_revision(text: &str) -> Result<i64, String> {
+/// Reads a number that is at least 1.
+pub(crate) fn parse_positive(text: &str) -> Result<i64, String> {
     match parse_not_negative(text)? {
         0 => Err("must be at least 1".to_owned()),
-        revision => Ok(revision),
+        number => Ok(number),
     }
 }
 
@@ -85,7 +85,7 @@ pub(crate) fn parse_lease(text: &str) -> Result<i64, String> {
 mod tests {
     use std::time::Duration;
 
-    use super::{parse_duration, parse_lease, parse_not_negative, parse_revision};
+    use super::{parse_duration, parse_lease, parse_not_negative, parse_positive};
 
     #[test]
     fn durations() {
@@ -117,15 +117,15 @@ mod tests {
     #[test]
     fn numbers() {
         assert_eq!(parse_not_negative("0"), Ok(0));
-        assert_eq!(parse_revision("1"), Ok(1));
-        assert_eq!(parse_revision("9223372036854775807"), Ok(i64::MAX));
-        for parse in [parse_not_negative, parse_revision] {
+        assert_eq!(parse_positive("1"), Ok(1));
+        assert_eq!(parse_positive("9223372036854775807"), Ok(i64::MAX));
+        for parse in [parse_not_negative, parse_positive] {
             assert_eq!(parse("-1"), Err("must not be negative".to_owned()));
             for text in ["", "x", "1.5", "9223372036854775808"] {
                 assert!(parse(text).is_err(), "{text}");
             }
         }
-        assert_eq!(parse_revision("0"), Err("must be at least 1".to_owned()));
+        assert_eq!(parse_positive("0"), Err("must be at least 1".to_owned()));
     }
 
     #[test]

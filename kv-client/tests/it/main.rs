@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that panics fails")]
 
+mod commands;
 mod exit_codes;
 mod oracle;
 mod retries;

@@ -1,0 +1,244 @@
+//! `watch`: the changes of keys as they happen, printed or given to a command.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+
+use bytes::Bytes;
+use kv_proto::etcdserverpb::WatchCreateRequest;
+use kv_proto::etcdserverpb::watch_create_request::FilterType;
+use kv_proto::mvccpb::event::EventType;
+use kv_proto::mvccpb::{Event, KeyValue};
+
+use super::args::WriteOut;
+use super::commands::{Outcome, Session};
+use super::exit::Failure;
+use super::output::{print, push_kv, table};
+use super::program::Program;
+use super::ranges::bounds;
+use super::values::{bytes_parser, parse_not_negative};
+use super::{json, text};
+use crate::{Error, Watch, WatchItem};
+
+pub(super) const WATCH_HELP: &str = r#"Runs until it is interrupted. When its server is lost, it goes on at another one of --endpoints without
+missing or repeating an event, and says so on standard error.
+
+  kv-client watch app/ --prefix                 print each change
+  kv-client watch app/ --prefix -- ./changed    run a command for each change, one after the other
+
+The command finds the change in ETCD_WATCH_REVISION, ETCD_WATCH_EVENT_TYPE, ETCD_WATCH_KEY and ETCD_WATCH_VALUE;
+as with etcdctl, the last three are quoted. That it fails is only reported."#;
+
+/// Arguments of `watch`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct WatchArgs {
+    /// The key, or the first key of a range
+    #[arg(value_parser = bytes_parser(), env = "ETCDCTL_WATCH_KEY")]
+    pub key: Bytes,
+    /// The key at which the range ends (not part of it)
+    #[arg(value_parser = bytes_parser(), env = "ETCDCTL_WATCH_RANGE_END", conflicts_with_all = ["prefix", "from_key"])]
+    pub range_end: Option<Bytes>,
+    /// All keys that begin with KEY
+    #[arg(long, conflicts_with = "from_key")]
+    pub prefix: bool,
+    /// KEY and all keys after it
+    #[arg(long)]
+    pub from_key: bool,
+    /// Begin with the changes of this revision; 0 for those from now on
+    #[arg(long, default_value_t = 0, value_parser = parse_not_negative)]
+    pub rev: i64,
+    /// Print what was there before as well
+    #[arg(long)]
+    pub prev_kv: bool,
+    /// Leave out what is written
+    #[arg(long, conflicts_with = "no_delete")]
+    pub no_put: bool,
+    /// Leave out what is deleted
+    #[arg(long)]
+    pub no_delete: bool,
+    /// Say from time to time up to which revision everything was seen
+    #[arg(long)]
+    pub progress_notify: bool,
+    /// A command line for the shell, run for each change
+    #[arg(long, value_name = "COMMAND", conflicts_with = "command")]
+    pub exec: Option<OsString>,
+    /// A command with its arguments, run for each change
+    #[arg(last = true, value_name = "COMMAND")]
+    pub command: Vec<OsString>,
+}
+
+impl WatchArgs {
+    fn request(&self) -> WatchCreateRequest {
+        let (key, range_end) = bounds(&self.key, self.range_end.as_ref(), self.prefix, self.from_key);
+        let filters = [
+            (self.no_put, FilterType::Noput),
+            (self.no_delete, FilterType::Nodelete),
+        ];
+        let filters = filters
+            .into_iter()
+            .filter_map(|(is_set, filter)| is_set.then_some(filter.into()));
+        WatchCreateRequest {
+            key,
+            range_end,
+            start_revision: self.rev,
+            progress_notify: self.progress_notify,
+            filters: filters.collect(),
+            prev_kv: self.prev_kv,
+            ..Default::default()
+        }
+    }
+
+    fn program(&self) -> Option<Program> {
+        match &self.exec {
+            Some(line) => Some(Program::of_shell(line)),
+            None => Program::of_words(&self.command),
+        }
+    }
+}
+
+impl Session {
+    pub(super) async fn watch(&self, args: &WatchArgs) -> Outcome {
+        let program = args.program();
+        let mut watch = self.client.watch(args.request()).await?;
+        loop {
+            match watch.next().await {
+                Some(Ok(WatchItem::Events { events, revision })) => match &program {
+                    Some(program) => run_for_each(program, &events).await?,
+                    None => print(self.events(&events, revision))?,
+                },
+                Some(Ok(WatchItem::Progress { revision })) => self.progress(revision)?,
+                Some(Ok(WatchItem::Interrupted { reason })) => {
+                    eprintln!("watch interrupted: {reason}; going on as soon as there is a server");
+                }
+                Some(Ok(WatchItem::Resumed { revision, endpoint })) => {
+                    eprintln!("watch resumed at {endpoint} from revision {revision}");
+                }
+                Some(Err(error)) => return Err(self.ended(&watch, error)?),
+                None => return Err(Failure::usage("the watch has ended", "watch again")),
+            }
+        }
+    }
+
+    fn events(&self, events: &[Event], revision: i64) -> String {
+        match self.write_out.unwrap_or(WriteOut::Simple) {
+            WriteOut::Json => json::line(&json::events(revision, events, 0, false)),
+            WriteOut::Table => events_table(events),
+            WriteOut::Simple => events.iter().map(event_lines).collect(),
+        }
+    }
+
+    fn progress(&self, revision: i64) -> Result<(), Failure> {
+        match self.write_out.unwrap_or(WriteOut::Simple) {
+            WriteOut::Json => print(json::line(&json::events(revision, &[], 0, false))),
+            WriteOut::Table | WriteOut::Simple => print(format!("progress notify: {revision}\n")),
+        }
+    }
+
+    /// The failure of a watch that cannot go on; in JSON the reason is an answer as well.
+    fn ended(&self, watch: &Watch, error: Error) -> Result<Failure, Failure> {
+        if let (Some(WriteOut::Json), Error::Compacted { revision }) = (self.write_out, &error) {
+            print(json::line(&json::events(
+                watch.next_revision() - 1,
+                &[],
+                *revision,
+                true,
+            )))?;
+        }
+        Ok(error.into())
+    }
+}
+
+/// Runs the command for each event, one after the other: that of a later one finds the effects of an earlier one.
+async fn run_for_each(program: &Program, events: &[Event]) -> Result<(), Failure> {
+    for event in events {
+        let Some(kv) = &event.kv else { continue };
+        let variables = [
+            ("ETCD_WATCH_REVISION", kv.mod_revision.to_string().into_bytes()),
+            ("ETCD_WATCH_EVENT_TYPE", quoted(name(event).as_bytes())),
+            ("ETCD_WATCH_KEY", quoted(&kv.key)),
+            ("ETCD_WATCH_VALUE", quoted(&kv.value)),
+        ];
+        let variables = variables.map(|(name, value)| (name, OsString::from_vec(value)));
+        let code = program.run(variables).await?;
+        if code != 0 {
+            eprintln!(
+                "the command ended with exit code {code} at revision {}",
+                kv.mod_revision
+            );
+        }
+    }
+    Ok(())
+}
+
+fn name(event: &Event) -> &'static str {
+    match event.r#type() {
+        EventType::Put => "PUT",
+        EventType::Delete => "DELETE",
+    }
+}
+
+fn event_lines(event: &Event) -> String {
+    let mut out = format!("{}\n", name(event));
+    let both = [&event.prev_kv, &event.kv];
+    both.into_iter().flatten().for_each(|kv| push_kv(&mut out, kv));
+    out
+}
+
+fn events_table(events: &[Event]) -> String {
+    let mut table = table(["EVENT", "KEY", "VALUE", "REVISION", "PREVIOUS VALUE"]);
+    let value = |kv: &KeyValue| text::value(&kv.value).into_owned();
+    for event in events {
+        let Some(kv) = &event.kv else { continue };
+        table.add_row([
+            name(event).to_owned(),
+            text::key(&kv.key).into_owned(),
+            value(kv),
+            kv.mod_revision.to_string(),
+            event.prev_kv.as_ref().map(value).unwrap_or_default(),
+        ]);
+    }
+    format!("{table}\n")
+}
+
+/// Bytes in double quotes as Go's `%q` writes them: UTF-8 stays, the rest is escaped.
+fn quoted(bytes: &[u8]) -> Vec<u8> {
+    let mut out = String::from("\"");
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match c {
+                '"' | '\\' => out.extend(['\\', c]),
+                '\n' => out.push_str("\\n"),
+                '\r' => out.push_str("\\r"),
+                '\t' => out.push_str("\\t"),
+                '\u{7}' => out.push_str("\\a"),
+                '\u{8}' => out.push_str("\\b"),
+                '\u{b}' => out.push_str("\\v"),
+                '\u{c}' => out.push_str("\\f"),
+                c if (c as u32) < 0x20 || c == '\u{7f}' => out.push_str(&format!("\\x{:02x}", c as u32)),
+                c if c.is_control() => out.push_str(&format!("\\u{:04x}", c as u32)),
+                c => out.push(c),
+            }
+        }
+        for byte in chunk.invalid() {
+            out.push_str(&format!("\\x{byte:02x}"));
+        }
+    }
+    out.push('"');
+    out.into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quoted;
+
+    #[test]
+    fn quotes() {
+        for (bytes, expected) in [
+            (&b"plain"[..], r#""plain""#),
+            ("Zo\u{eb} \u{1f980}".as_bytes(), "\"Zo\u{eb} \u{1f980}\""),
+            (b"a\"b\\c\nd\te\x01\x7f", r#""a\"b\\c\nd\te\x01\x7f""#),
+            (b"\xff\x00", r#""\xff\x00""#),
+        ] {
+            assert_eq!(String::from_utf8(quoted(bytes)).unwrap(), expected);
+        }
+    }
+}
