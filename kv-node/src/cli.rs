@@ -3,10 +3,11 @@
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-use anyhow::{bail, ensure};
+use anyhow::{Context, bail, ensure};
 use clap::ValueEnum;
 
 use crate::{
+    auth::{TokenKind, TokenOptions},
     bootstrap::Bootstrap,
     node::{Config, Limits},
     tls::TlsArgs,
@@ -123,6 +124,17 @@ pub struct Args {
     /// Longest time a request may wait
     #[arg(long, env = "QUORATE_REQUEST_TIMEOUT", value_name = "MS", default_value = "5000", value_parser = clap::value_parser!(u64).range(100..=600_000))]
     pub request_timeout: u64,
+    /// Tokens of users: simple, or jwt,sign-method=RS256,pub-key=FILE,priv-key=FILE,ttl=5m; the same on all members
+    #[arg(
+        long,
+        env = "QUORATE_AUTH_TOKEN",
+        value_name = "KIND",
+        default_value = "simple"
+    )]
+    pub auth_token: String,
+    /// Seconds that a simple token lasts
+    #[arg(long, env = "QUORATE_AUTH_TOKEN_TTL", value_name = "S", default_value = "300", value_parser = clap::value_parser!(u32).range(1..))]
+    pub auth_token_ttl: u32,
     /// debug, info, warn or error; a tracing filter works too
     #[arg(long, env = "QUORATE_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
     pub log_level: String,
@@ -187,6 +199,10 @@ impl Args {
         )?;
         let bootstrap = self.bootstrap(&name, &peer_urls)?;
         let tls = self.tls.config(&listen_client, &listen_peer, &bootstrap.urls())?;
+        let tokens = TokenOptions {
+            kind: TokenKind::parse(&self.auth_token).context("--auth-token")?,
+            simple_ttl: Duration::from_secs(self.auth_token_ttl.into()),
+        };
         Ok(Config {
             data_dir: self
                 .data_dir
@@ -213,6 +229,7 @@ impl Args {
                 max_txn_ops: self.max_txn_ops.into(),
                 request_timeout: Duration::from_millis(self.request_timeout),
             },
+            tokens,
         })
     }
 

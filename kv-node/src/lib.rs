@@ -6,6 +6,7 @@
 //! [`running`] puts these together into a [`node::Node`]; [`bootstrap`] gets a node into its cluster.
 
 pub mod api;
+pub mod auth;
 pub mod blocking;
 pub mod bootstrap;
 pub mod cli;

@@ -15,6 +15,7 @@ use tokio::{sync::watch, time::Instant};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
+    auth::{Authenticator, TokenOptions, UnixClock, system_clock},
     bootstrap::Bootstrap,
     membership::{Membership, Refused, rules::Change},
     raft::{
@@ -68,6 +69,8 @@ pub struct Config {
     pub snapshot_count: u64,
     /// Bounds of requests.
     pub limits: Limits,
+    /// How tokens are made and read.
+    pub tokens: TokenOptions,
 }
 
 /// Bounds of requests.
@@ -95,6 +98,8 @@ pub struct Env {
     pub store: OpenStore,
     /// Connects to peers.
     pub dial: Dial,
+    /// Tells the time of day.
+    pub unix_time: UnixClock,
 }
 
 impl Env {
@@ -104,6 +109,7 @@ impl Env {
             disk: Arc::new(|dir| Ok(Arc::new(RealDisk::new(dir)?))),
             store: Arc::new(storage::open_store),
             dial: Arc::new(network::dial),
+            unix_time: system_clock(),
         }
     }
 }
@@ -201,6 +207,7 @@ pub(crate) struct Inner {
     pub(crate) raft: Raft,
     pub(crate) wal: Wal,
     pub(crate) store: Store,
+    pub(crate) authenticator: Authenticator,
     pub(crate) proposer: Proposer,
     pub(crate) read_index: ReadIndex,
     pub(crate) space: Space,
@@ -245,8 +252,13 @@ impl Node {
     ///
     /// # Errors
     /// [`AuthError::InvalidToken`].
-    pub fn caller(&self, _token: &[u8]) -> Result<Option<Caller>, AuthError> {
-        Ok(None)
+    pub fn caller(&self, token: &[u8]) -> Result<Option<Caller>, AuthError> {
+        self.inner.authenticator.caller(&self.inner.store, token)
+    }
+
+    /// Finds out who asks.
+    pub fn authenticator(&self) -> &Authenticator {
+        &self.inner.authenticator
     }
 
     /// Waits until this node has applied everything acknowledged before the call.

@@ -18,6 +18,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     api,
     blocking::may_wait,
+    auth::Authenticator,
     bootstrap::{
         self, Bootstrap, BootstrapError, Start,
         control::{self, Control, ControlClient, Local, MemberRequest},
@@ -173,6 +174,8 @@ impl Running {
     /// When storage or bootstrap refuse.
     pub async fn start(&mut self, env: Env) -> anyhow::Result<Node> {
         let client = ControlClient::new(self.dial.clone());
+        let tokens = self.config.tokens.open().context("--auth-token")?;
+        let authenticator = Authenticator::new(tokens, env.unix_time.clone());
         let identity = self.local.lock().identity().clone();
         let was_settled = identity.cluster_id.is_some();
         // A node without a log gets into its cluster first: the cluster may have an id for it.
@@ -209,6 +212,7 @@ impl Running {
                 store,
                 network.clone(),
                 client,
+                authenticator,
             )
             .await?;
         self.found(&node, &start).await?;
@@ -282,6 +286,7 @@ impl Running {
         store: Store,
         network: Network,
         client: ControlClient,
+        authenticator: Authenticator,
     ) -> anyhow::Result<Node> {
         let (applied, applied_rx) = watch::channel(None);
         let machine = StateMachine::new(store.clone(), Arc::new(applied))?;
@@ -323,6 +328,7 @@ impl Running {
                 raft,
                 wal,
                 store,
+                authenticator,
                 proposer,
                 read_index,
                 space,

@@ -17,6 +17,7 @@ use std::{
 use bytes::Bytes;
 use kv_core::{Command, Put, Range};
 use kv_node::{
+    auth::TokenOptions,
     bootstrap::Bootstrap,
     node::{Config, Env, Limits, Node},
     running::Running,
@@ -62,6 +63,7 @@ impl Machine {
                 max_txn_ops: 128,
                 request_timeout: Duration::from_secs(5),
             },
+            tokens: TokenOptions::default(),
         }
     }
 }

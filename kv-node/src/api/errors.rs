@@ -10,6 +10,7 @@ use kv_store::{Fault, ReadError};
 use tonic::{Code, Status};
 
 use crate::{
+    auth::{LoginError, PasswordError, VerifyOnly},
     node::ChangeError,
     raft::{propose::ProposeError, read_index::ReadBarrierError},
 };
@@ -51,6 +52,12 @@ pub enum ApiError {
     /// Compactions overtook a long read again and again.
     #[error("compactions overtook the read")]
     Overtaken,
+    /// A password was not looked at.
+    #[error(transparent)]
+    Password(#[from] PasswordError),
+    /// The password is right, and this node cannot make a token.
+    #[error(transparent)]
+    VerifyOnly(#[from] VerifyOnly),
     /// The cluster answered a command with an answer to another kind of command.
     #[error("answer of another kind")]
     WrongAnswer,
@@ -63,6 +70,22 @@ impl From<ReadError> for ApiError {
             ReadError::Overtaken { .. } => ApiError::Overtaken,
             ReadError::Fault(fault) => fault.into(),
         }
+    }
+}
+
+impl From<LoginError> for ApiError {
+    fn from(error: LoginError) -> ApiError {
+        match error {
+            LoginError::Refused(error) => error.into(),
+            LoginError::Password(error) => error.into(),
+            LoginError::VerifyOnly(error) => error.into(),
+        }
+    }
+}
+
+impl From<AuthError> for ApiError {
+    fn from(error: AuthError) -> ApiError {
+        ApiError::Refused(error.into())
     }
 }
 
@@ -163,6 +186,19 @@ impl ApiError {
                 Http::SERVICE_UNAVAILABLE,
                 "overtaken",
                 "quorate: compactions overtook the read, try again",
+            ),
+            ApiError::Password(PasswordError::TooMany) => TOO_MANY_REQUESTS,
+            ApiError::Password(PasswordError::Unavailable) => row(
+                Code::Internal,
+                Http::INTERNAL_SERVER_ERROR,
+                "password_unavailable",
+                "quorate: this node cannot hash passwords now",
+            ),
+            ApiError::VerifyOnly(_) => row(
+                Code::FailedPrecondition,
+                Http::CONFLICT,
+                "verify_only",
+                "quorate: this node verifies tokens but makes none: its --auth-token has no priv-key",
             ),
             ApiError::WrongAnswer => Row {
                 code: Code::Internal,

@@ -8,12 +8,15 @@ use std::{
 use futures::{FutureExt, future::Map};
 use http::{HeaderValue, Request, Response};
 use kv_proto::etcdserverpb::{
-    cluster_server::ClusterServer, kv_server::KvServer, maintenance_server::MaintenanceServer,
+    auth_server::AuthServer, cluster_server::ClusterServer, kv_server::KvServer,
+    maintenance_server::MaintenanceServer,
 };
 use tonic::{Code, Status, body::Body, server::NamedService, service::Routes};
 use tower::Service;
 
-use super::{calls::Api, cluster::ClusterService, kv::KvService, maintenance::MaintenanceService};
+use super::{
+    auth::AuthService, calls::Api, cluster::ClusterService, kv::KvService, maintenance::MaintenanceService,
+};
 
 /// How much larger than a request may be a message is read, so that a request slightly too large gets etcd's
 /// own answer and not the transport's. etcd's number.
@@ -41,7 +44,9 @@ pub(super) fn router(api: &Api) -> axum::Router {
     let cluster = ClusterServer::new(ClusterService(api.clone())).max_decoding_message_size(limit);
     let maintenance =
         MaintenanceServer::new(MaintenanceService(api.clone())).max_decoding_message_size(limit);
+    let auth = AuthServer::new(AuthService(api.clone())).max_decoding_message_size(limit);
     Routes::new(TooLarge(cluster))
+        .add_service(TooLarge(auth))
         .add_service(TooLarge(maintenance))
         .into_axum_router()
 }

@@ -104,11 +104,28 @@ pub(super) enum Method {
     MoveLeader,
     Downgrade,
     HashKv,
+    AuthEnable,
+    AuthDisable,
+    AuthStatus,
+    Authenticate,
+    UserAdd,
+    UserGet,
+    UserList,
+    UserDelete,
+    UserChangePassword,
+    UserGrantRole,
+    UserRevokeRole,
+    RoleAdd,
+    RoleGet,
+    RoleList,
+    RoleDelete,
+    RoleGrantPermission,
+    RoleRevokePermission,
 }
 
 impl Method {
     /// Service and method, in the order of the variants.
-    const NAMES: [(&'static str, &'static str); 17] = [
+    const NAMES: [(&'static str, &'static str); 34] = [
         ("etcdserverpb.KV", "Range"),
         ("etcdserverpb.KV", "Put"),
         ("etcdserverpb.KV", "DeleteRange"),
@@ -126,6 +143,23 @@ impl Method {
         ("etcdserverpb.Maintenance", "MoveLeader"),
         ("etcdserverpb.Maintenance", "Downgrade"),
         ("etcdserverpb.Maintenance", "HashKV"),
+        ("etcdserverpb.Auth", "AuthEnable"),
+        ("etcdserverpb.Auth", "AuthDisable"),
+        ("etcdserverpb.Auth", "AuthStatus"),
+        ("etcdserverpb.Auth", "Authenticate"),
+        ("etcdserverpb.Auth", "UserAdd"),
+        ("etcdserverpb.Auth", "UserGet"),
+        ("etcdserverpb.Auth", "UserList"),
+        ("etcdserverpb.Auth", "UserDelete"),
+        ("etcdserverpb.Auth", "UserChangePassword"),
+        ("etcdserverpb.Auth", "UserGrantRole"),
+        ("etcdserverpb.Auth", "UserRevokeRole"),
+        ("etcdserverpb.Auth", "RoleAdd"),
+        ("etcdserverpb.Auth", "RoleGet"),
+        ("etcdserverpb.Auth", "RoleList"),
+        ("etcdserverpb.Auth", "RoleDelete"),
+        ("etcdserverpb.Auth", "RoleGrantPermission"),
+        ("etcdserverpb.Auth", "RoleRevokePermission"),
     ];
 }
 

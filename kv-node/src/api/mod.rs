@@ -11,13 +11,14 @@
 //! | --- | --- |
 //! | `session`, `calls` | the one way from every protocol to the node: who asks; check, make linearizable, ask |
 //! | `errors` | the one table of errors |
-//! | `grpc`, `kv`, `cluster`, `maintenance`, `convert` | etcd's services |
+//! | `grpc`, `kv`, `cluster`, `maintenance`, `auth`, `convert` | etcd's services |
 //! | `gateway` | the same services as JSON, `/v3/…`, documented there |
 //! | `rest` | `/v1/kv/…` for curl and browsers, documented there |
 //! | `ops`, `metrics`, `process` | `/health`, `/livez`, `/readyz`, `/version`, `/metrics` |
 
 use crate::{node::Node, switch::Front};
 
+mod auth;
 mod body;
 mod calls;
 mod cluster;

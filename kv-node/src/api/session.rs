@@ -7,7 +7,7 @@
 use std::ops::Deref;
 
 use http::{Extensions, HeaderMap, HeaderValue};
-use kv_core::{AuthError, Caller, Command, Range, RangeResult, Request, Response, Txn};
+use kv_core::{Caller, Command, Range, RangeResult, Request, Response, Txn};
 
 use super::{
     calls::{Api, Consistency},
@@ -108,11 +108,5 @@ impl Session {
         command.validate(self.core_limits())?;
         let caller = self.caller().await?;
         self.api.propose_by(caller, command).await
-    }
-}
-
-impl From<AuthError> for ApiError {
-    fn from(error: AuthError) -> ApiError {
-        ApiError::Refused(error.into())
     }
 }

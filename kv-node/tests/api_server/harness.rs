@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use crate::common::{free_address, until};
 use kv_node::{
+    auth::TokenOptions,
     bootstrap::Bootstrap,
     node::{Config, Env, Limits, Node},
     running::Running,
@@ -108,6 +109,7 @@ impl Server {
                 max_txn_ops: 128,
                 request_timeout,
             },
+            tokens: TokenOptions::default(),
         };
         let mut running = Running::open(config).await.unwrap();
         let node = running.start(Env::real()).await.unwrap();
