@@ -12,6 +12,7 @@ use bincode::Options;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::auth::{AuthFact, AuthFactKey};
 use crate::lease::LeaseTerm;
 
 /// The longest encoding of a fact's value.
@@ -24,10 +25,13 @@ pub enum FactKey {
     Clock,
     /// A lease, by its id.
     Lease(i64),
+    /// Users and roles.
+    Auth(AuthFactKey),
 }
 
 const CLOCK: u8 = 1;
 const LEASE: u8 = 2;
+const AUTH: u8 = 3;
 /// Turned over, so that negative numbers come first.
 const SIGN: u64 = 1 << 63;
 
@@ -41,6 +45,7 @@ impl FactKey {
                 bytes[1..].copy_from_slice(&(id.cast_unsigned() ^ SIGN).to_be_bytes());
                 Bytes::copy_from_slice(&bytes)
             }
+            FactKey::Auth(key) => [&[AUTH], &key.to_bytes()[..]].concat().into(),
         }
     }
 }
@@ -60,6 +65,8 @@ pub enum Fact {
         /// How long it was granted for, and until when.
         term: LeaseTerm,
     },
+    /// A part of users and roles.
+    Auth(AuthFact),
 }
 
 /// Stored bytes are no fact, or not the one that their key says.
@@ -79,6 +86,7 @@ impl Fact {
         match self {
             Fact::Clock { .. } => FactKey::Clock,
             Fact::Lease { id, .. } => FactKey::Lease(*id),
+            Fact::Auth(fact) => FactKey::Auth(fact.key()),
         }
     }
 

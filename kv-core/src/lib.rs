@@ -61,8 +61,8 @@ mod validate;
 mod write;
 
 pub use auth::{
-    Auth, AuthCommand, AuthError, Caller, LeaseKeys, PasswordHash, Permission, PermissionKind,
-    PermissionRange, Request, Secret, User,
+    Auth, AuthCommand, AuthError, AuthFact, AuthFactKey, Caller, LeaseKeys, PasswordHash, Permission,
+    PermissionKind, PermissionRange, Request, Secret, Settings, User,
 };
 pub use command::{
     Command, Compact, Compare, CompareResult, CompareTarget, DeleteRange, LeaseExpire, LeaseGrant,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::auth::AuthRestorer;
 use crate::fact::{Fact, FactKey};
 use crate::history::Point;
 use crate::index::Index;
@@ -70,6 +71,7 @@ pub struct Restorer {
     index: Index,
     last: Revision,
     last_fact: Option<FactKey>,
+    auth: AuthRestorer,
     leases: Leases,
     attached: BTreeMap<Key, i64>,
 }
@@ -90,6 +92,7 @@ impl Restorer {
                 sub: i64::MAX,
             },
             last_fact: None,
+            auth: AuthRestorer::default(),
             leases: Leases::default(),
             attached: BTreeMap::new(),
         }
@@ -162,6 +165,7 @@ impl Restorer {
         match fact {
             Fact::Clock { ms } => self.leases.restore_clock(ms),
             Fact::Lease { id, term } => self.leases.restore(id, term),
+            Fact::Auth(fact) => self.auth.push(fact),
         }
         Ok(())
     }
@@ -185,7 +189,7 @@ impl Restorer {
             index: self.index,
             revision,
             compacted,
-            auth: crate::Auth::new(),
+            auth: self.auth.finish(),
             leases: self.leases,
         })
     }

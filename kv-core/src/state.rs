@@ -113,7 +113,7 @@ impl State {
             });
         }
         let answer = match command {
-            Command::Auth(change) => self.change_auth(change).map_err(Stop::Refused),
+            Command::Auth(change) => self.change_auth(change, effects).map_err(Stop::Refused),
             Command::As { .. } => unreachable!("the command was split from its caller"),
             Command::Compact(compact) => self.compact(compact).map_err(Stop::Refused),
             Command::Txn(txn) => self.write(view, effects, |writer| writer.txn(txn)),
@@ -179,7 +179,7 @@ impl State {
 
     /// All facts, in the order of their keys: what a snapshot carries besides the records.
     pub fn facts(&self) -> impl Iterator<Item = Fact> {
-        self.leases.facts()
+        self.leases.facts().chain(self.auth.facts())
     }
 
     /// Decides a read against the index alone; the caller fetches the values without any lock.

@@ -15,6 +15,7 @@ mod caller;
 mod check;
 mod command;
 mod error;
+mod facts;
 mod ranges;
 mod users;
 
@@ -22,17 +23,11 @@ pub use caller::Caller;
 pub use check::{LeaseKeys, Request};
 pub use command::{AuthCommand, PasswordHash, Permission, PermissionKind, PermissionRange, Secret};
 pub use error::AuthError;
-pub use users::{Auth, User};
+pub(crate) use facts::AuthRestorer;
+pub use facts::{AuthFact, AuthFactKey};
+pub use users::{Auth, Settings, User};
 
-use crate::{Error, Response, State};
-
-impl State {
-    /// Changes users, roles, or whether they matter.
-    pub(crate) fn change_auth(&mut self, command: &AuthCommand) -> Result<Response, Error> {
-        self.auth.change(command)?;
-        Ok(Response::Auth)
-    }
-}
+use crate::State;
 
 impl LeaseKeys for State {
     fn keys_of(&self, lease: i64) -> impl Iterator<Item = &[u8]> {

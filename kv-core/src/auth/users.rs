@@ -10,6 +10,21 @@ use super::{AuthCommand, AuthError, Caller, PasswordHash, Permission, Permission
 /// The user that must exist, and the role that may do everything.
 pub(super) const ROOT: &str = "root";
 
+/// Longest name of a user or role. etcd has no such bounds; what is beyond them is `invalid auth management`.
+const NAME_BYTES_MAX: usize = 1024;
+/// Roles of one user.
+const USER_ROLES_MAX: usize = 4096;
+/// Permissions of one role, and the bytes of their ranges.
+const ROLE_PERMISSIONS_MAX: usize = 65_536;
+const ROLE_BYTES_MAX: usize = 4 << 20;
+
+fn check_name(name: &str) -> Result<(), AuthError> {
+    if name.len() > NAME_BYTES_MAX {
+        return Err(AuthError::InvalidManagement);
+    }
+    Ok(())
+}
+
 /// Users, roles, and whether they matter.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Auth {
@@ -22,13 +37,13 @@ pub struct Auth {
 
 /// What is neither user nor role.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Settings {
+pub struct Settings {
     /// How often anything was changed, counted from 1 as etcd does.
-    pub(super) revision: u64,
+    pub revision: u64,
     /// What tokens are made with, while authentication is on.
-    pub(super) secret: Option<Secret>,
+    pub secret: Option<Secret>,
     /// Whoever was authenticated before this revision no longer is.
-    pub(super) valid_from: u64,
+    pub valid_from: u64,
 }
 
 /// A user.
@@ -225,6 +240,7 @@ impl Auth {
         if name.is_empty() {
             return Err(AuthError::UserEmpty);
         }
+        check_name(name)?;
         if self.users.contains_key(name) {
             return Err(AuthError::UserExists);
         }
@@ -268,9 +284,13 @@ impl Auth {
         if !has_role {
             return Err(AuthError::RoleNotFound);
         }
-        if !roles.insert(role.to_owned()) {
+        if roles.contains(role) {
             return Ok(Vec::new());
         }
+        if roles.len() == USER_ROLES_MAX {
+            return Err(AuthError::InvalidManagement);
+        }
+        roles.insert(role.to_owned());
         Ok(self.changed_user(user))
     }
 
@@ -288,6 +308,7 @@ impl Auth {
         if name.is_empty() {
             return Err(AuthError::RoleEmpty);
         }
+        check_name(name)?;
         if self.roles.contains_key(name) {
             return Err(AuthError::RoleExists);
         }
@@ -315,7 +336,14 @@ impl Auth {
         if range.key.is_empty() || range.keys() == crate::KeyRange::Nothing {
             return Err(AuthError::InvalidManagement);
         }
-        self.role_mut(role)?.insert(range.clone(), *kind);
+        let permissions = self.role_mut(role)?;
+        let bytes = |range: &PermissionRange| range.key.len() + range.range_end.len();
+        let held: usize = permissions.keys().map(bytes).sum();
+        let full = held + bytes(range) > ROLE_BYTES_MAX || permissions.len() >= ROLE_PERMISSIONS_MAX;
+        if full && !permissions.contains_key(range) {
+            return Err(AuthError::InvalidManagement);
+        }
+        permissions.insert(range.clone(), *kind);
         Ok(self.changed_role(role))
     }
 

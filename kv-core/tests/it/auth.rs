@@ -445,6 +445,52 @@ fn auth(granted: &mut Vec<Permission>) -> (Auth, Caller) {
     (world.state.auth().clone(), alice)
 }
 
+fn name() -> impl Strategy<Value = String> {
+    prop::sample::select(vec!["root", "a", "b", ""]).prop_map(String::from)
+}
+
+fn change() -> impl Strategy<Value = AuthCommand> {
+    let role_and_permission = (name(), granted());
+    prop_oneof![
+        Just(enable()),
+        Just(AuthCommand::Disable),
+        (name(), any::<bool>()).prop_map(|(name, no_password)| AuthCommand::UserAdd {
+            name,
+            password: Some(PasswordHash("hash".into())),
+            no_password,
+        }),
+        name().prop_map(|name| user_delete(&name)),
+        name().prop_map(|name| change_password(&name)),
+        (name(), name()).prop_map(|(user, role)| grant_role(&user, &role)),
+        (name(), name()).prop_map(|(user, role)| revoke_role(&user, &role)),
+        name().prop_map(|name| role_add(&name)),
+        name().prop_map(|name| role_delete(&name)),
+        role_and_permission.prop_map(|(role, granted)| grant(&role, granted.into_iter().next())),
+        (name(), key(), end())
+            .prop_map(|(role, key, range_end)| revoke(&role, PermissionRange { key, range_end })),
+    ]
+}
+
+proptest! {
+    /// Whatever was changed: the facts hold all of it, and what was refused changed nothing.
+    #[test]
+    fn users_and_roles_come_back(changes in prop::collection::vec(change(), 0..40)) {
+        let mut world = World::new();
+        for change in changes {
+            let before = world.state.clone();
+            let changed = world.change(change).is_ok();
+            if !changed {
+                prop_assert_eq!(&world.state, &before);
+            }
+            prop_assert!(world.state.auth().revision() >= before.auth().revision());
+            let restored = world.disk.restore(&world.state);
+            prop_assert_eq!(&restored, &world.state);
+            let facts: Vec<_> = world.state.facts().map(|fact| fact.key().to_bytes()).collect();
+            prop_assert_eq!(facts, world.disk.facts.keys().cloned().collect::<Vec<_>>());
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
