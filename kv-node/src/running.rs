@@ -17,8 +17,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     api,
-    blocking::may_wait,
     auth::Authenticator,
+    blocking::may_wait,
     bootstrap::{
         self, Bootstrap, BootstrapError, Start,
         control::{self, Control, ControlClient, Local, MemberRequest},

@@ -5,6 +5,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use axum::middleware;
 use futures::{FutureExt, future::Map};
 use http::{HeaderValue, Request, Response};
 use kv_proto::etcdserverpb::{
@@ -15,7 +16,8 @@ use tonic::{Code, Status, body::Body, server::NamedService, service::Routes};
 use tower::Service;
 
 use super::{
-    auth::AuthService, calls::Api, cluster::ClusterService, kv::KvService, maintenance::MaintenanceService,
+    auth::AuthService, calls::Api, cluster::ClusterService, guard::guard, kv::KvService,
+    maintenance::MaintenanceService,
 };
 
 /// How much larger than a request may be a message is read, so that a request slightly too large gets etcd's
@@ -49,6 +51,7 @@ pub(super) fn router(api: &Api) -> axum::Router {
         .add_service(TooLarge(auth))
         .add_service(TooLarge(maintenance))
         .into_axum_router()
+        .route_layer(middleware::from_fn_with_state(api.clone(), guard))
 }
 
 /// Answers a message beyond the transport's limit with RESOURCE_EXHAUSTED, as gRPC's own implementations do.

@@ -8,6 +8,7 @@ use super::{
     errors::{ApiError, UpkeepError},
     metrics::Method,
     ops::{ETCD_CLUSTER_VERSION, ETCD_VERSION},
+    session::Session,
 };
 use crate::node::MemberInfo;
 
@@ -38,8 +39,13 @@ impl MaintenanceService {
     }
 
     /// The alarms of this node. It raises and clears them by itself, so they can only be asked for.
-    fn alarm(&self, request: &pb::AlarmRequest) -> Result<pb::AlarmResponse, ApiError> {
+    async fn alarm(
+        &self,
+        session: &Session,
+        request: &pb::AlarmRequest,
+    ) -> Result<pb::AlarmResponse, ApiError> {
         if request.action() != pb::alarm_request::AlarmAction::Get {
+            session.allow(kv_core::Request::Admin).await?;
             return Err(ApiError::AlarmsClearThemselves);
         }
         let no_space = pb::AlarmMember {
@@ -146,7 +152,8 @@ impl Maintenance for MaintenanceService {
 
     async fn alarm(&self, request: Request<pb::AlarmRequest>) -> Result<Response<pb::AlarmResponse>, Status> {
         let call = self.0.metrics().call(Method::Alarm);
-        call.end(self.alarm(request.get_ref()))
+        let session = self.0.session(&request);
+        call.end(self.alarm(&session, request.get_ref()).await)
     }
 
     async fn hash_kv(

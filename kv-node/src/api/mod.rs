@@ -10,6 +10,7 @@
 //! | file | what |
 //! | --- | --- |
 //! | `session`, `calls` | the one way from every protocol to the node: who asks; check, make linearizable, ask |
+//! | `guard` | who may call which method |
 //! | `errors` | the one table of errors |
 //! | `grpc`, `kv`, `cluster`, `maintenance`, `auth`, `convert` | etcd's services |
 //! | `gateway` | the same services as JSON, `/v3/…`, documented there |
@@ -26,6 +27,7 @@ mod convert;
 pub mod errors;
 mod gateway;
 pub mod grpc;
+mod guard;
 mod kv;
 mod maintenance;
 mod metrics;

@@ -187,3 +187,95 @@ fn decoding(algorithm: Algorithm, pem: &[u8]) -> jsonwebtoken::errors::Result<De
         _ => DecodingKey::from_rsa_pem(pem),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PKCS_ED25519, SignatureAlgorithm};
+
+    use super::*;
+
+    const TTL: Duration = Duration::from_secs(60);
+
+    fn at(secs: u64) -> Duration {
+        Duration::from_secs(secs)
+    }
+
+    /// A pair of keys as files: private, public.
+    fn pair(dir: &Path, name: &str, algorithm: &'static SignatureAlgorithm) -> [PathBuf; 2] {
+        let pair = KeyPair::generate_for(algorithm).unwrap();
+        let paths = [dir.join(format!("{name}.pem")), dir.join(format!("{name}.pub"))];
+        std::fs::write(&paths[0], pair.serialize_pem()).unwrap();
+        std::fs::write(&paths[1], pair.public_key_pem()).unwrap();
+        paths
+    }
+
+    #[test]
+    fn tokens_of_each_kind_of_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let [ec, ec_pub] = pair(dir.path(), "ec", &PKCS_ECDSA_P256_SHA256);
+        let [ed, ed_pub] = pair(dir.path(), "ed", &PKCS_ED25519);
+        let secret = dir.path().join("secret");
+        std::fs::write(&secret, "not to be told").unwrap();
+        let bearer = Bearer {
+            name: "alice".into(),
+            revision: 7,
+        };
+        for (method, public, private) in [
+            ("HS256", None, &secret),
+            ("ES256", Some(&ec_pub), &ec),
+            ("EdDSA", Some(&ed_pub), &ed),
+        ] {
+            let open = |private| Jwt::open(method, public.map(|path| &**path), private, TTL).unwrap();
+            let jwt = open(Some(&**private));
+            let token = jwt.issue(&bearer, at(100)).unwrap();
+            let verify = |token: &str, now| jwt.verify(token.as_bytes(), at(now));
+            assert_eq!(verify(&token, 159), Some(bearer.clone()), "{method}");
+            assert_eq!(verify(&token, 160), None, "{method}");
+            let (signed, signature) = token.rsplit_once('.').unwrap();
+            let other = format!("{signed}.{}", signature.chars().rev().collect::<String>());
+            assert_eq!(verify(&other, 100), None, "{method}");
+            if public.is_some() {
+                let only_reads = open(None);
+                assert_eq!(only_reads.verify(token.as_bytes(), at(100)), Some(bearer.clone()));
+                assert_eq!(only_reads.issue(&bearer, at(100)), Err(VerifyOnly));
+            }
+        }
+    }
+
+    /// An attacker chooses what the header says: neither `none`, nor an HMAC with the public key, counts.
+    #[test]
+    fn the_algorithm_is_not_for_the_token_to_choose() {
+        let dir = tempfile::tempdir().unwrap();
+        let [private, public] = pair(dir.path(), "ec", &PKCS_ECDSA_P256_SHA256);
+        let jwt = Jwt::open("ES256", Some(&public), Some(&private), TTL).unwrap();
+        let forger = Jwt::open("HS256", None, Some(&public), TTL).unwrap();
+        let root = Bearer {
+            name: "root".into(),
+            revision: 1,
+        };
+        let forged = forger.issue(&root, at(100)).unwrap();
+        assert_eq!(jwt.verify(forged.as_bytes(), at(100)), None);
+        let unsigned = "eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.eyJ1c2VybmFtZSI6InJvb3QiLCJyZXZpc2lvbiI6MSwiZXhwIjo5OTk5OTk5OTk5fQ.";
+        assert_eq!(jwt.verify(unsigned.as_bytes(), at(100)), None);
+    }
+
+    #[test]
+    fn mistakes_are_told_at_the_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let [ec, ec_pub] = pair(dir.path(), "ec", &PKCS_ECDSA_P256_SHA256);
+        let [_, other_pub] = pair(dir.path(), "other", &PKCS_ECDSA_P256_SHA256);
+        let missing = dir.path().join("missing");
+        for (method, public, private, expected) in [
+            ("RS1", Some(&ec_pub), Some(&ec), "sign-method=RS1: use one of"),
+            ("ES256", None, Some(&ec), "needs pub-key=FILE"),
+            ("HS256", None, None, "needs priv-key=FILE"),
+            ("ES256", Some(&missing), Some(&ec), "missing: No such file"),
+            ("RS256", Some(&ec_pub), Some(&ec), "no key for RS256"),
+            ("ES256", Some(&other_pub), Some(&ec), "does not verify"),
+        ] {
+            let opened = Jwt::open(method, public.map(|p| &**p), private.map(|p| &**p), TTL);
+            let error = opened.unwrap_err().to_string();
+            assert!(error.contains(expected), "{method}: {error}");
+        }
+    }
+}

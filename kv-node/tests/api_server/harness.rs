@@ -11,7 +11,8 @@ use kv_node::{
     tls::Tls,
 };
 use kv_proto::etcdserverpb::{
-    cluster_client::ClusterClient, kv_client::KvClient, maintenance_client::MaintenanceClient,
+    auth_client::AuthClient, cluster_client::ClusterClient, kv_client::KvClient,
+    maintenance_client::MaintenanceClient,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -134,6 +135,10 @@ impl Server {
 
     pub(crate) fn kv(&self) -> KvClient<Channel> {
         KvClient::new(self.channel()).max_decoding_message_size(usize::MAX)
+    }
+
+    pub(crate) fn auth(&self) -> AuthClient<Channel> {
+        AuthClient::new(self.channel())
     }
 
     pub(crate) fn cluster(&self) -> ClusterClient<Channel> {
