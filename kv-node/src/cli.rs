@@ -202,6 +202,7 @@ impl Args {
         let tokens = TokenOptions {
             kind: TokenKind::parse(&self.auth_token).context("--auth-token")?,
             simple_ttl: Duration::from_secs(self.auth_token_ttl.into()),
+            client_certificates: self.tls.client_cert_auth,
         };
         Ok(Config {
             data_dir: self

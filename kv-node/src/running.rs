@@ -174,8 +174,8 @@ impl Running {
     /// When storage or bootstrap refuse.
     pub async fn start(&mut self, env: Env) -> anyhow::Result<Node> {
         let client = ControlClient::new(self.dial.clone());
-        let tokens = self.config.tokens.open().context("--auth-token")?;
-        let authenticator = Authenticator::new(tokens, env.unix_time.clone());
+        let authenticator =
+            Authenticator::new(&self.config.tokens, env.unix_time.clone()).context("--auth-token")?;
         let identity = self.local.lock().identity().clone();
         let was_settled = identity.cluster_id.is_some();
         // A node without a log gets into its cluster first: the cluster may have an id for it.

@@ -4,6 +4,8 @@
 // A test ends at the first thing that is not as it should be, in its helpers too.
 #![allow(clippy::unwrap_used)]
 
+#[path = "cluster/auth.rs"]
+mod auth;
 mod common;
 #[path = "cluster/membership.rs"]
 mod membership;

@@ -9,7 +9,9 @@ use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use axum::{Extension, Router, routing::get};
 use common::{DEADLINE, free_address, until};
+use kv_core::{AuthCommand, Command, Permission, PermissionKind, PermissionRange, Secret};
 use kv_node::{
+    auth::TokenOptions,
     bootstrap::Bootstrap,
     node::{Config, Env, Limits, Node},
     running::Running,
@@ -26,7 +28,7 @@ use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    time::timeout,
+    time::{Instant, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tonic::{
@@ -93,6 +95,7 @@ fn config(dir: &TempDir, name: &str, peer: &str, bootstrap: Bootstrap, tls: Tls)
             max_txn_ops: 128,
             request_timeout: Duration::from_secs(5),
         },
+        tokens: TokenOptions::default(),
     }
 }
 
@@ -332,4 +335,96 @@ async fn both_on_one_port() {
     let _silent = TcpStream::connect(&address).await.unwrap();
     stop.cancel();
     timeout(Duration::from_secs(2), serving).await.unwrap().unwrap();
+}
+
+/// With `--client-cert-auth`, the common name of a certificate says which user it is; without, it does not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_says_who_asks() {
+    for client_certificates in [true, false] {
+        let dir = tempfile::tempdir().unwrap();
+        let ca = Authority::new(dir.path(), "ca");
+        let pair = ca.issue("n", Wanted::default());
+        let config = Config {
+            tokens: TokenOptions {
+                client_certificates,
+                ..TokenOptions::default()
+            },
+            ..config(
+                &dir,
+                "n",
+                &free_address(),
+                Bootstrap::Dynamic {
+                    join: Vec::new(),
+                    expect: Some(1),
+                },
+                mutual(&ca, &pair),
+            )
+        };
+        let url = config.client_urls[0].clone();
+        let (running, node) = start(config).await;
+        let certified = |name: &'static str| {
+            let wanted = Wanted {
+                common_name: name,
+                ..Wanted::default()
+            };
+            kv(&url, client_files(ca.cert(), Some(&ca.issue(name, wanted))))
+        };
+        put(&mut certified("somebody"), "app").await.unwrap();
+        for command in users() {
+            let command = Command::Auth(command);
+            let done = node.propose(command, Instant::now() + DEADLINE).await.unwrap();
+            done.result.unwrap();
+        }
+        let code = async |name, key| match put(&mut certified(name), key).await {
+            Ok(()) => Code::Ok,
+            Err(status) => status.code(),
+        };
+        let answers = [
+            code("alice", "app").await,
+            code("alice", "other").await,
+            code("root", "other").await,
+            code("somebody", "app").await,
+        ];
+        let expected = if client_certificates {
+            [Code::Ok, Code::PermissionDenied, Code::Ok, Code::PermissionDenied]
+        } else {
+            [Code::InvalidArgument; 4]
+        };
+        assert_eq!(answers, expected);
+        running.stop(&node).await;
+    }
+}
+
+/// Root, and alice, who may use the key `app`; neither has a password.
+fn users() -> Vec<AuthCommand> {
+    let user = |name: &str| AuthCommand::UserAdd {
+        name: name.into(),
+        password: None,
+        no_password: true,
+    };
+    let role = |user: &str, role: &str| AuthCommand::UserGrantRole {
+        user: user.into(),
+        role: role.into(),
+    };
+    let permission = Permission {
+        kind: PermissionKind::ReadWrite,
+        range: PermissionRange {
+            key: "app".into(),
+            range_end: "".into(),
+        },
+    };
+    vec![
+        user("root"),
+        role("root", "root"),
+        user("alice"),
+        AuthCommand::RoleAdd { name: "app".into() },
+        AuthCommand::RoleGrant {
+            role: "app".into(),
+            permission: Some(permission),
+        },
+        role("alice", "app"),
+        AuthCommand::Enable {
+            secret: Secret([3; 32]),
+        },
+    ]
 }

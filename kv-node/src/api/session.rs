@@ -4,10 +4,11 @@
 //! forget to ask for permission: [`Api`] alone has no way to the data. A command is checked where it is
 //! applied, a read in the state that is read.
 
-use std::ops::Deref;
+use std::{ops::Deref, sync::Arc};
 
 use http::{Extensions, HeaderMap, HeaderValue};
 use kv_core::{Caller, Command, Range, RangeResult, Request, Response, Txn};
+use kv_tls::PeerCertificate;
 
 use super::{
     calls::{Api, Consistency},
@@ -31,6 +32,8 @@ pub(super) struct Session {
 enum Shown {
     Nothing,
     Token(HeaderValue),
+    /// The common name of a certificate that was verified.
+    Certificate(Arc<str>),
 }
 
 impl Deref for Session {
@@ -48,11 +51,18 @@ impl Api {
     }
 
     /// The session of a request with these headers and extensions.
-    pub(super) fn session_of(&self, headers: &HeaderMap, _extensions: &Extensions) -> Session {
+    pub(super) fn session_of(&self, headers: &HeaderMap, extensions: &Extensions) -> Session {
         let token = headers.get(TOKEN).or_else(|| headers.get(AUTHORIZATION));
+        let shown = match (token, extensions.get::<PeerCertificate>()) {
+            (Some(token), _) => Shown::Token(token.clone()),
+            (None, Some(certificate)) if !certificate.common_name.is_empty() => {
+                Shown::Certificate(certificate.common_name.clone())
+            }
+            (None, _) => Shown::Nothing,
+        };
         Session {
             api: self.clone(),
-            shown: token.map_or(Shown::Nothing, |token| Shown::Token(token.clone())),
+            shown,
         }
     }
 }
@@ -61,8 +71,10 @@ impl Session {
     /// Who asks. A token that this node does not know yet may be from a change that it has yet to apply, so it
     /// catches up before it refuses one.
     async fn caller(&self) -> Result<Caller, ApiError> {
-        let Shown::Token(token) = &self.shown else {
-            return Ok(Caller::Anonymous);
+        let token = match &self.shown {
+            Shown::Nothing => return Ok(Caller::Anonymous),
+            Shown::Certificate(name) => return Ok(self.node().authenticator().certified(name)),
+            Shown::Token(token) => token,
         };
         match self.node().caller(token.as_bytes()) {
             Ok(Some(caller)) => return Ok(caller),

@@ -97,16 +97,32 @@ pub enum LoginError {
 pub struct Authenticator {
     tokens: Tokens,
     passwords: Passwords,
+    certificates: bool,
     now: UnixClock,
 }
 
 impl Authenticator {
-    /// With these tokens, by this clock.
-    pub fn new(tokens: Tokens, now: UnixClock) -> Authenticator {
-        Authenticator {
-            tokens,
+    /// As the options say, by this clock.
+    ///
+    /// # Errors
+    /// See [`JwtError`].
+    pub fn new(options: &TokenOptions, now: UnixClock) -> Result<Authenticator, JwtError> {
+        Ok(Authenticator {
+            tokens: options.open()?,
             passwords: Passwords::default(),
+            certificates: options.client_certificates,
             now,
+        })
+    }
+
+    /// Who shows a certificate with this common name, which was verified. No change of a password ends that.
+    pub fn certified(&self, common_name: &str) -> Caller {
+        if !self.certificates {
+            return Caller::Anonymous;
+        }
+        Caller::User {
+            name: common_name.to_owned(),
+            revision: u64::MAX,
         }
     }
 

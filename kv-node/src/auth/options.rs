@@ -35,6 +35,8 @@ pub struct TokenOptions {
     pub kind: TokenKind,
     /// How long a simple token lasts.
     pub simple_ttl: Duration,
+    /// Whether the common name of a client's certificate says which user it is, where it shows no token.
+    pub client_certificates: bool,
 }
 
 impl Default for TokenOptions {
@@ -42,6 +44,7 @@ impl Default for TokenOptions {
         TokenOptions {
             kind: TokenKind::Simple,
             simple_ttl: Duration::from_secs(300),
+            client_certificates: false,
         }
     }
 }
