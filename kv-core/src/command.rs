@@ -60,6 +60,25 @@ impl Command {
         (caller, command.split().1)
     }
 
+    /// Whether the command says what time it is. Only a leader knows.
+    pub fn is_stamped(&self) -> bool {
+        matches!(
+            self.bare(),
+            Command::LeaseGrant(_) | Command::LeaseRenew(_) | Command::LeaseExpire(_)
+        )
+    }
+
+    /// Stamps the command with the cluster's clock, where it is of that kind.
+    pub fn stamp(&mut self, clock_ms: u64) {
+        match self {
+            Command::As { command, .. } => command.stamp(clock_ms),
+            Command::LeaseGrant(LeaseGrant { now_ms, .. })
+            | Command::LeaseRenew(LeaseRenew { now_ms, .. })
+            | Command::LeaseExpire(LeaseExpire { now_ms, .. }) => *now_ms = clock_ms,
+            _ => {}
+        }
+    }
+
     /// The command itself, without who asks for it.
     pub fn bare(&self) -> &Command {
         self.split().1

@@ -12,6 +12,7 @@ pub mod bootstrap;
 pub mod cli;
 pub mod codec;
 pub mod identity;
+pub mod lease;
 pub mod membership;
 pub mod node;
 pub mod raft;

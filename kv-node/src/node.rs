@@ -17,6 +17,10 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     auth::{Authenticator, TokenOptions, UnixClock, system_clock},
     bootstrap::Bootstrap,
+    lease::{
+        clock::{ClusterClock, Monotonic},
+        renew::Renewer,
+    },
     membership::{Membership, Refused, rules::Change},
     raft::{
         leader::{Heard, Leadership},
@@ -100,6 +104,8 @@ pub struct Env {
     pub dial: Dial,
     /// Tells the time of day.
     pub unix_time: UnixClock,
+    /// The time since some moment, by which leases end.
+    pub monotonic: Monotonic,
 }
 
 impl Env {
@@ -110,6 +116,10 @@ impl Env {
             store: Arc::new(storage::open_store),
             dial: Arc::new(network::dial),
             unix_time: system_clock(),
+            monotonic: {
+                let started = std::time::Instant::now();
+                Arc::new(move || started.elapsed())
+            },
         }
     }
 }
@@ -210,6 +220,8 @@ pub(crate) struct Inner {
     pub(crate) authenticator: Authenticator,
     pub(crate) proposer: Proposer,
     pub(crate) read_index: ReadIndex,
+    pub(crate) clock: ClusterClock,
+    pub(crate) renewer: Renewer,
     pub(crate) space: Space,
     pub(crate) membership: Membership,
     pub(crate) background: TaskTracker,
@@ -267,6 +279,25 @@ impl Node {
     /// See [`ReadBarrierError`].
     pub async fn read_barrier(&self, deadline: Instant) -> Result<(), ReadBarrierError> {
         self.inner.read_index.barrier(deadline).await
+    }
+
+    /// Cancelled when the node begins to stop: streams end then.
+    pub(crate) fn stop_token(&self) -> CancellationToken {
+        self.inner.stop.clone()
+    }
+
+    /// The cluster's clock, by which leases end, in milliseconds: never ahead of the leader's.
+    pub fn clock_ms(&self) -> u64 {
+        self.inner.clock.now_ms()
+    }
+
+    /// Starts a lease's TTL anew, together with whatever other renewals wait; its TTL in seconds, or 0 where there
+    /// is no such lease.
+    ///
+    /// # Errors
+    /// See [`ProposeError`].
+    pub async fn renew_lease(&self, id: i64) -> Result<i64, ProposeError> {
+        self.inner.renewer.renew(id).await
     }
 
     /// The applied state.

@@ -25,6 +25,7 @@ use crate::{
         discover, founding,
     },
     identity::{DataDir, Identity},
+    lease::{clock::ClusterClock, expire::Expiry, renew::Renewer},
     membership::{Announced, Membership, Refused},
     node::{Config, Env, Ids, Inner, Node, REMOVED},
     raft::{
@@ -80,6 +81,16 @@ pub async fn run(config: Config, env: Env, shutdown: impl Future<Output = ()> + 
         None => Ok(()),
         Some(failure) => anyhow::bail!("the node cannot go on: {failure}"),
     }
+}
+
+/// What consensus is put together from.
+struct Parts {
+    wal: Wal,
+    store: Store,
+    network: Network,
+    client: ControlClient,
+    authenticator: Authenticator,
+    clock: ClusterClock,
 }
 
 type PeerPort = Front<PeerServerGuarded>;
@@ -202,19 +213,19 @@ impl Running {
         let store =
             tokio::task::spawn_blocking(move || (env.store)(&dir.join("store"), cluster_id)).await??;
         storage::reconcile(&wal, &store, &identity, &network, &self.progress).await?;
-        let node = self
-            .start_raft(
-                Ids {
-                    cluster_id,
-                    member_id: identity.node_id,
-                },
-                wal,
-                store,
-                network.clone(),
-                client,
-                authenticator,
-            )
-            .await?;
+        let ids = Ids {
+            cluster_id,
+            member_id: identity.node_id,
+        };
+        let parts = Parts {
+            wal,
+            store,
+            network: network.clone(),
+            client,
+            authenticator,
+            clock: ClusterClock::new(env.monotonic),
+        };
+        let node = self.start_raft(ids, parts).await?;
         self.found(&node, &start).await?;
         self.serve(&node, network, start == Start::Join);
         Ok(node)
@@ -279,17 +290,17 @@ impl Running {
         Ok(founding::check_company(&self.local, client, &urls).await?)
     }
 
-    async fn start_raft(
-        &self,
-        ids: Ids,
-        wal: Wal,
-        store: Store,
-        network: Network,
-        client: ControlClient,
-        authenticator: Authenticator,
-    ) -> anyhow::Result<Node> {
+    async fn start_raft(&self, ids: Ids, parts: Parts) -> anyhow::Result<Node> {
+        let Parts {
+            wal,
+            store,
+            network,
+            client,
+            authenticator,
+            clock,
+        } = parts;
         let (applied, applied_rx) = watch::channel(None);
-        let machine = StateMachine::new(store.clone(), Arc::new(applied))?;
+        let machine = StateMachine::new(store.clone(), Arc::new(applied), clock.clone())?;
         let config = Arc::new(raft_config(&self.config, ids.cluster_id).validate()?);
         let raft = Raft::new(
             ids.member_id,
@@ -309,8 +320,10 @@ impl Running {
             leadership.clone(),
             network.clone(),
             space.clone(),
+            clock.clone(),
             timeout,
         );
+        let renewer = Renewer::start(proposer.clone(), timeout);
         let read_index = ReadIndex::start(raft.clone(), leadership.clone(), network, applied_rx);
         let membership = Membership::new(
             ids.cluster_id,
@@ -331,6 +344,8 @@ impl Running {
                 authenticator,
                 proposer,
                 read_index,
+                clock,
+                renewer,
                 space,
                 membership,
                 background: TaskTracker::new(),
@@ -404,6 +419,14 @@ impl Running {
         self.background(node, membership.promote(self.config.max_voters));
         self.background(node, inner.space.clone().watch(self.config.data_dir.clone()));
         self.background(node, upkeep::sweep(inner.store.clone()));
+        let expiry = Expiry {
+            store: inner.store.clone(),
+            clock: inner.clock.clone(),
+            leadership: inner.leadership.clone(),
+            read_index: inner.read_index.clone(),
+            proposer: inner.proposer.clone(),
+        };
+        self.background(node, expiry.run());
         self.background(node, upkeep::count_leader_changes(inner.raft.clone()));
         self.background(
             node,

@@ -9,14 +9,14 @@ use axum::middleware;
 use futures::{FutureExt, future::Map};
 use http::{HeaderValue, Request, Response};
 use kv_proto::etcdserverpb::{
-    auth_server::AuthServer, cluster_server::ClusterServer, kv_server::KvServer,
+    auth_server::AuthServer, cluster_server::ClusterServer, kv_server::KvServer, lease_server::LeaseServer,
     maintenance_server::MaintenanceServer,
 };
 use tonic::{Code, Status, body::Body, server::NamedService, service::Routes};
 use tower::Service;
 
 use super::{
-    auth::AuthService, calls::Api, cluster::ClusterService, guard::guard, kv::KvService,
+    auth::AuthService, calls::Api, cluster::ClusterService, guard::guard, kv::KvService, lease::LeaseService,
     maintenance::MaintenanceService,
 };
 
@@ -47,9 +47,11 @@ pub(super) fn router(api: &Api) -> axum::Router {
     let maintenance =
         MaintenanceServer::new(MaintenanceService(api.clone())).max_decoding_message_size(limit);
     let auth = AuthServer::new(AuthService(api.clone())).max_decoding_message_size(limit);
+    let lease = LeaseServer::new(LeaseService(api.clone())).max_decoding_message_size(limit);
     Routes::new(TooLarge(cluster))
         .add_service(TooLarge(auth))
         .add_service(TooLarge(maintenance))
+        .add_service(TooLarge(lease))
         .into_axum_router()
         .route_layer(middleware::from_fn_with_state(api.clone(), guard))
 }

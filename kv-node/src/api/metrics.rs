@@ -103,6 +103,10 @@ pub(super) enum Method {
     Hash,
     MoveLeader,
     Downgrade,
+    LeaseGrant,
+    LeaseRevoke,
+    LeaseTimeToLive,
+    LeaseLeases,
     HashKv,
     AuthEnable,
     AuthDisable,
@@ -125,7 +129,7 @@ pub(super) enum Method {
 
 impl Method {
     /// Service and method, in the order of the variants.
-    const NAMES: [(&'static str, &'static str); 34] = [
+    const NAMES: [(&'static str, &'static str); 38] = [
         ("etcdserverpb.KV", "Range"),
         ("etcdserverpb.KV", "Put"),
         ("etcdserverpb.KV", "DeleteRange"),
@@ -142,6 +146,10 @@ impl Method {
         ("etcdserverpb.Maintenance", "Hash"),
         ("etcdserverpb.Maintenance", "MoveLeader"),
         ("etcdserverpb.Maintenance", "Downgrade"),
+        ("etcdserverpb.Lease", "LeaseGrant"),
+        ("etcdserverpb.Lease", "LeaseRevoke"),
+        ("etcdserverpb.Lease", "LeaseTimeToLive"),
+        ("etcdserverpb.Lease", "LeaseLeases"),
         ("etcdserverpb.Maintenance", "HashKV"),
         ("etcdserverpb.Auth", "AuthEnable"),
         ("etcdserverpb.Auth", "AuthDisable"),

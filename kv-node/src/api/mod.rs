@@ -12,7 +12,7 @@
 //! | `session`, `calls` | the one way from every protocol to the node: who asks; check, make linearizable, ask |
 //! | `guard` | who may call which method |
 //! | `errors` | the one table of errors |
-//! | `grpc`, `kv`, `cluster`, `maintenance`, `auth`, `convert` | etcd's services |
+//! | `grpc`, `kv`, `cluster`, `maintenance`, `auth`, `lease`, `convert` | etcd's services |
 //! | `gateway` | the same services as JSON, `/v3/…`, documented there |
 //! | `rest` | `/v1/kv/…` for curl and browsers, documented there |
 //! | `ops`, `metrics`, `process` | `/health`, `/livez`, `/readyz`, `/version`, `/metrics` |
@@ -29,6 +29,7 @@ mod gateway;
 pub mod grpc;
 mod guard;
 mod kv;
+mod lease;
 mod maintenance;
 mod metrics;
 mod ops;

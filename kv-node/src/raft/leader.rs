@@ -96,6 +96,12 @@ impl Leadership {
         }
     }
 
+    /// The term in which this node leads, if it does.
+    pub fn own_term(&self) -> Option<u64> {
+        let metrics = self.metrics.borrow_watched();
+        (metrics.current_leader == Some(self.node_id)).then_some(metrics.vote.leader_id.term)
+    }
+
     /// The leader's id, if there are signs of life of it.
     pub fn alive(&self, metrics: &RaftMetrics<TypeConfig>) -> Option<u64> {
         let silent = if metrics.state == ServerState::Leader {

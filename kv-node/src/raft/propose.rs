@@ -18,7 +18,10 @@ use super::{
     submit::{SubmitError, Submitter},
     types::{Applied, Proposal, Raft},
 };
-use crate::space::{Space, grows};
+use crate::{
+    lease::clock::ClusterClock,
+    space::{Space, grows},
+};
 
 /// Proposals that may wait on one node at a time; beyond it: `etcdserver: too many requests`.
 pub const PENDING_MAX: usize = 8192;
@@ -89,6 +92,7 @@ pub struct Proposer {
     /// KiB of proposals under way in this node's own Raft.
     pending_kib: Arc<Semaphore>,
     space: Space,
+    clock: ClusterClock,
     request_timeout: Duration,
 }
 
@@ -99,6 +103,7 @@ impl Proposer {
         leadership: Leadership,
         network: Network,
         space: Space,
+        clock: ClusterClock,
         request_timeout: Duration,
     ) -> Proposer {
         Proposer {
@@ -108,6 +113,7 @@ impl Proposer {
             pending_kib: Arc::new(Semaphore::new(PENDING_KIB_MAX)),
             submitter: Submitter::start(raft),
             space,
+            clock,
             request_timeout,
         }
     }
@@ -127,12 +133,11 @@ impl Proposer {
             .try_acquire()
             .map_err(|_| ProposeError::TooManyRequests)?;
         let proposal = Proposal::new(command).map_err(|_| ProposeError::TooLarge)?;
-        let grows = grows(command);
         let no_leader = Instant::now() + LEADER_WAIT;
         let mut leadership = self.leadership.clone();
         loop {
             let attempt = match leadership.current() {
-                Leader::Here => self.here(proposal.clone(), grows, deadline).await,
+                Leader::Here => self.here(proposal.clone(), command, deadline).await,
                 Leader::There(id, member) => {
                     self.forwarder
                         .forward(id, &member, proposal.encoded.clone(), deadline)
@@ -155,9 +160,22 @@ impl Proposer {
         }
     }
 
+    /// Proposes a validated command as leader, or not at all.
+    ///
+    /// # Errors
+    /// As [`Proposer::propose`]; [`ProposeError::NoLeader`] where this node does not lead.
+    pub async fn propose_here(&self, command: &Command, deadline: Instant) -> Result<Outcome, ProposeError> {
+        let proposal = Proposal::new(command).map_err(|_| ProposeError::TooLarge)?;
+        match self.here(proposal, command, deadline).await {
+            Attempt::Done(outcome) => Ok(outcome),
+            Attempt::NotLeader => Err(ProposeError::NoLeader),
+            Attempt::Failed(error) => Err(error),
+        }
+    }
+
     /// Proposes to this node's own Raft; it refuses unless it leads with a quorum.
-    async fn here(&self, proposal: Proposal, grows: bool, deadline: Instant) -> Attempt {
-        if grows && self.space.is_exhausted() {
+    async fn here(&self, proposal: Proposal, command: &Command, deadline: Instant) -> Attempt {
+        if grows(command) && self.space.is_exhausted() {
             return Attempt::Failed(ProposeError::NoSpace);
         }
         // Bytes count as well as proposals: few large ones fill the log's queue as many small ones do.
@@ -168,7 +186,7 @@ impl Proposer {
         if self.space.log_is_behind() {
             return Attempt::Failed(ProposeError::TooManyRequests);
         }
-        match tokio::time::timeout_at(deadline, self.submitter.submit(proposal)).await {
+        match tokio::time::timeout_at(deadline, self.submit(proposal, command)).await {
             Ok(Ok(Applied(Some(outcome)))) => Attempt::Done(outcome),
             Ok(Ok(Applied(None))) => unreachable!("a command has an outcome"),
             Ok(Err(SubmitError::NotLeader)) => Attempt::NotLeader,
@@ -176,6 +194,18 @@ impl Proposer {
             Ok(Err(SubmitError::Lost)) => Attempt::Failed(ProposeError::LeaderLost),
             Err(_) => Attempt::Failed(ProposeError::TimedOut),
         }
+    }
+
+    async fn submit(&self, proposal: Proposal, command: &Command) -> Result<Applied, SubmitError> {
+        if !command.is_stamped() {
+            return self.submitter.submit(proposal).await;
+        }
+        let term = self.leadership.own_term().ok_or(SubmitError::NotLeader)?;
+        let stamp = self.clock.stamp(term).ok_or(SubmitError::NotLeader)?;
+        let mut command = command.clone();
+        command.stamp(stamp);
+        let proposal = Proposal::new(&command).map_err(|_| SubmitError::NotLeader)?;
+        self.submitter.submit_in_term(proposal, term).await
     }
 
     /// Proposes what another node forwarded; answers in the same order.
@@ -190,7 +220,7 @@ impl Proposer {
             let Ok(command) = proposal.command() else {
                 return Attempt::Failed(ProposeError::TooLarge);
             };
-            self.here(proposal, grows(&command), deadline).await
+            self.here(proposal, &command, deadline).await
         });
         futures::future::join_all(attempts).await
     }

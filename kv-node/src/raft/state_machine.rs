@@ -4,9 +4,10 @@
 //! data and applied point together. A full disk is waited for, not died of: the log is the truth, so
 //! nothing is lost while this node stands still.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, ops::Deref, sync::Arc, time::Duration};
 
 use futures::{Stream, StreamExt};
+use kv_core::{Command, State};
 use kv_store::{Fault, PreparedSnapshot, SnapshotView, Store};
 use openraft::{
     EntryPayload, OptionalSend, RaftSnapshotBuilder,
@@ -16,12 +17,15 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::types::{Applied, LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
-use crate::{blocking::may_wait, codec};
+use crate::{blocking::may_wait, codec, lease::clock::ClusterClock};
 
 /// How many entries are applied in one batch of the engine, at most.
 const BATCH_ENTRIES_MAX: usize = 512;
 /// How long to wait before a batch that met a full disk is tried again.
 const NO_SPACE_RETRY: Duration = Duration::from_millis(500);
+
+/// No leader ever has this one.
+const NO_TERM: u64 = 0;
 
 /// What a snapshot is while openraft carries it.
 pub enum SnapshotData {
@@ -65,29 +69,50 @@ pub struct StateMachine {
     store: Store,
     point: RaftPoint,
     applied: Arc<watch::Sender<Option<u64>>>,
+    clock: ClusterClock,
 }
 
 impl StateMachine {
-    /// Over a store; `applied` is told the index of the last applied entry, after it can be read.
+    /// Over a store; `applied` is told the index of the last applied entry, after it can be read, and `clock` of
+    /// stamps.
     ///
     /// # Errors
     /// See [`RaftPoint::of`].
     pub fn new(
         store: Store,
         applied: Arc<watch::Sender<Option<u64>>>,
+        clock: ClusterClock,
     ) -> Result<StateMachine, codec::CodecError> {
         let point = RaftPoint::of(&store)?;
         applied.send_replace(point.last_applied.map(|id| id.index));
-        Ok(StateMachine {
+        let machine = StateMachine {
             store,
             point,
             applied,
-        })
+            clock,
+        };
+        machine.set_clock();
+        Ok(machine)
+    }
+
+    /// The clock counts on from the store's. Whose stamp that was does not matter: nobody leads yet, or a snapshot
+    /// came instead of entries, and then this node does not.
+    fn set_clock(&self) {
+        self.clock
+            .stamped(NO_TERM, self.store.with_state(State::clock_ms));
+        self.clock.applied(self.term());
+    }
+
+    fn term(&self) -> u64 {
+        self.point
+            .last_applied
+            .map_or(NO_TERM, |id| *id.committed_leader_id().deref())
     }
 
     async fn apply_batch(&mut self, batch: Vec<EntryResponder<TypeConfig>>) -> io::Result<()> {
         let (mut entries, mut responders) =
             (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
+        let mut stamped = None;
         for (entry, responder) in batch {
             let command = match &entry.payload {
                 EntryPayload::Blank => None,
@@ -98,6 +123,9 @@ impl StateMachine {
                 }
             };
             self.point.last_applied = Some(entry.log_id);
+            if command.as_ref().is_some_and(Command::is_stamped) {
+                stamped = Some(self.term());
+            }
             responders.push((responder, command.is_some()));
             entries.push((entry.log_id.index, command));
         }
@@ -106,6 +134,10 @@ impl StateMachine {
             outcomes.len(),
             responders.iter().filter(|(_, command)| *command).count()
         );
+        if let Some(term) = stamped {
+            self.clock.stamped(term, self.store.with_state(State::clock_ms));
+        }
+        self.clock.applied(self.term());
         self.applied
             .send_replace(self.point.last_applied.map(|id| id.index));
         respond(responders, outcomes);
@@ -182,6 +214,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             self.point.last_applied, meta.last_log_id,
             "installed snapshot is not the one announced"
         );
+        self.set_clock();
         self.applied
             .send_replace(self.point.last_applied.map(|id| id.index));
         Ok(())

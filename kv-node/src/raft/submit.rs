@@ -7,7 +7,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::StreamExt;
-use openraft::{errors::ClientWriteError, raft::WriteResult};
+use openraft::{errors::ClientWriteError, impls::ProgressResponder, raft::WriteResult};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::{
@@ -42,6 +42,7 @@ struct Waiting {
 /// The way in. Clones share it.
 #[derive(Clone)]
 pub struct Submitter {
+    raft: Raft,
     queue: mpsc::Sender<Waiting>,
 }
 
@@ -50,8 +51,8 @@ impl Submitter {
     pub fn start(raft: Raft) -> Submitter {
         // Each holds a permit of `PENDING_MAX`, so the queue can take all there are.
         let (queue, waiting) = mpsc::channel(PENDING_MAX);
-        tokio::spawn(run(raft, waiting));
-        Submitter { queue }
+        tokio::spawn(run(raft.clone(), waiting));
+        Submitter { raft, queue }
     }
 
     /// Puts a proposal into the log and waits until it is applied. Whoever stops waiting leaves it
@@ -66,6 +67,26 @@ impl Submitter {
             .await
             .map_err(|_| SubmitError::Stopped)?;
         result.await.unwrap_or(Err(SubmitError::Lost))
+    }
+
+    /// The same, but into the log of one term or not at all. It goes in by itself.
+    ///
+    /// # Errors
+    /// See [`SubmitError`].
+    pub async fn submit_in_term(&self, proposal: Proposal, term: u64) -> Result<Applied, SubmitError> {
+        let (responder, result) = ProgressResponder::complete_only();
+        let written = self
+            .raft
+            .write(proposal)
+            .with_leader(term)
+            .responder(responder)
+            .await;
+        written.map_err(|_| SubmitError::Stopped)?;
+        match result.await {
+            Ok(Ok(response)) => Ok(response.data),
+            Ok(Err(error)) => Err(refusal(&error)),
+            Err(_) => Err(SubmitError::Lost),
+        }
     }
 }
 
@@ -116,7 +137,13 @@ async fn submit(raft: Raft, batch: Vec<Waiting>, permit: OwnedSemaphorePermit) {
 fn outcome(result: WriteResult<TypeConfig>) -> Result<Applied, SubmitError> {
     match result {
         Ok(response) => Ok(response.response),
-        Err(ClientWriteError::ForwardToLeader(_)) => Err(SubmitError::NotLeader),
-        Err(_) => Err(SubmitError::Lost),
+        Err(error) => Err(refusal(&error)),
+    }
+}
+
+fn refusal(error: &ClientWriteError<TypeConfig>) -> SubmitError {
+    match error {
+        ClientWriteError::ForwardToLeader(_) => SubmitError::NotLeader,
+        _ => SubmitError::Lost,
     }
 }

@@ -10,5 +10,6 @@ mod differential;
 mod gateway;
 mod grpc;
 mod harness;
+mod lease;
 mod ops;
 mod rest;
