@@ -124,6 +124,9 @@ pub struct Args {
     /// Longest time a request may wait
     #[arg(long, env = "QUORATE_REQUEST_TIMEOUT", value_name = "MS", default_value = "5000", value_parser = clap::value_parser!(u64).range(100..=600_000))]
     pub request_timeout: u64,
+    /// How often a quiet watch is told how far it is, if it wants to know; such as 10m or 5s
+    #[arg(long, alias = "experimental-watch-progress-notify-interval", env = "QUORATE_WATCH_PROGRESS_NOTIFY_INTERVAL", value_name = "DURATION", default_value = "10m", value_parser = duration)]
+    pub watch_progress_notify_interval: Duration,
     /// Tokens of users: simple, or jwt,sign-method=RS256,pub-key=FILE,priv-key=FILE,ttl=5m; the same on all members
     #[arg(
         long,
@@ -225,6 +228,7 @@ impl Args {
             heartbeat_interval_ms: self.heartbeat_interval,
             election_timeout_ms: self.election_timeout,
             snapshot_count: self.snapshot_count,
+            watch_progress_interval: self.watch_progress_notify_interval,
             limits: Limits {
                 max_request_bytes: self.max_request_bytes as usize,
                 max_txn_ops: self.max_txn_ops.into(),
@@ -263,6 +267,33 @@ impl Args {
             existing: self.initial_cluster_state == ClusterState::Existing,
         })
     }
+}
+
+/// A duration as etcd's flags have it: numbers with units, such as `1h30m` or `500ms`.
+fn duration(text: &str) -> anyhow::Result<Duration> {
+    let mut total = Duration::ZERO;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let number_end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+        let (number, after) = rest.split_at(number_end);
+        let unit_end = after.find(|c: char| c.is_ascii_digit()).unwrap_or(after.len());
+        let (unit, after) = after.split_at(unit_end);
+        let unit = match unit {
+            "ms" => Duration::from_millis(1),
+            "s" => Duration::from_secs(1),
+            "m" => Duration::from_secs(60),
+            "h" => Duration::from_secs(3600),
+            _ => bail!("{text:?} is not a duration such as 10m, 1h30m or 500ms"),
+        };
+        let number = number
+            .parse()
+            .with_context(|| format!("{text:?} is not a duration"))?;
+        let part = unit.checked_mul(number).context("too long")?;
+        total = total.checked_add(part).context("too long")?;
+        rest = after;
+    }
+    ensure!(!total.is_zero(), "must be longer than nothing");
+    Ok(total)
 }
 
 /// This machine's name, as other machines on its network know it.

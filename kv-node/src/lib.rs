@@ -24,6 +24,7 @@ pub mod switch;
 pub mod tls;
 mod upkeep;
 pub mod urls;
+pub mod watch;
 
 /// How many threads a node's runtime should have: half of the cores. The log, the store and the disk
 /// have threads of their own, and each further one makes a request wake more of them. Measured with three

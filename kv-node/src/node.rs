@@ -34,6 +34,7 @@ use crate::{
     tls::Tls,
     upkeep,
     urls::Listen,
+    watch::Hub,
 };
 
 pub use crate::membership::{ChangeError, Changed};
@@ -71,6 +72,8 @@ pub struct Config {
     pub election_timeout_ms: u64,
     /// Entries between two snapshots.
     pub snapshot_count: u64,
+    /// How often a quiet watch is told how far it is, if it wants to know.
+    pub watch_progress_interval: Duration,
     /// Bounds of requests.
     pub limits: Limits,
     /// How tokens are made and read.
@@ -218,6 +221,10 @@ pub(crate) struct Inner {
     pub(crate) wal: Wal,
     pub(crate) store: Store,
     pub(crate) authenticator: Authenticator,
+    pub(crate) hub: Hub,
+    pub(crate) watch_progress_interval: Duration,
+    /// Whether there has been no leader for some time.
+    pub(crate) leaderless: watch::Sender<bool>,
     pub(crate) proposer: Proposer,
     pub(crate) read_index: ReadIndex,
     pub(crate) clock: ClusterClock,
@@ -303,6 +310,33 @@ impl Node {
     /// The applied state.
     pub fn store(&self) -> &Store {
         &self.inner.store
+    }
+
+    /// Where writes become known to watches.
+    pub fn hub(&self) -> &Hub {
+        &self.inner.hub
+    }
+
+    /// How often a quiet watch is told how far it is.
+    pub fn watch_progress_interval(&self) -> Duration {
+        self.inner.watch_progress_interval
+    }
+
+    /// The leader, if there are signs of life of it.
+    pub fn leader(&self) -> Option<u64> {
+        let metrics = self.inner.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        self.inner.leadership.alive(&metrics)
+    }
+
+    /// Follows whether there has been no leader for longer than an election takes.
+    pub(crate) fn leaderless(&self) -> watch::Receiver<bool> {
+        self.inner.leaderless.subscribe()
+    }
+
+    /// Resolves when the node begins to stop.
+    pub(crate) fn stopping(&self) -> CancellationToken {
+        self.inner.stop.clone()
     }
 
     /// The log.

@@ -44,6 +44,7 @@ use crate::{
     switch::{self, Front, Port},
     upkeep,
     urls::Listen,
+    watch::Hub,
 };
 
 /// How long consensus, and then the disk, may take to stop.
@@ -300,7 +301,8 @@ impl Running {
             clock,
         } = parts;
         let (applied, applied_rx) = watch::channel(None);
-        let machine = StateMachine::new(store.clone(), Arc::new(applied), clock.clone())?;
+        let hub = Hub::new(store.clone());
+        let machine = StateMachine::new(store.clone(), hub.clone(), Arc::new(applied), clock.clone())?;
         let config = Arc::new(raft_config(&self.config, ids.cluster_id).validate()?);
         let raft = Raft::new(
             ids.member_id,
@@ -342,6 +344,9 @@ impl Running {
                 wal,
                 store,
                 authenticator,
+                hub,
+                watch_progress_interval: self.config.watch_progress_interval,
+                leaderless: watch::Sender::new(false),
                 proposer,
                 read_index,
                 clock,
@@ -427,6 +432,8 @@ impl Running {
             proposer: inner.proposer.clone(),
         };
         self.background(node, expiry.run());
+        let election = Duration::from_millis(self.config.election_timeout_ms);
+        self.background(node, upkeep::notice_no_leader(node.clone(), election));
         self.background(node, upkeep::count_leader_changes(inner.raft.clone()));
         self.background(
             node,

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use crate::{
     api,
     bootstrap::control::Local,
+    node::Node,
     raft::{
         network::Network,
         types::{Member, Raft},
@@ -19,6 +20,8 @@ use crate::{
 const HANDOVER_TIMEOUT: Duration = Duration::from_millis(1000);
 /// Compaction sweeps pause this long between two slices.
 const SWEEP_PAUSE: Duration = Duration::from_millis(20);
+/// Elections without a leader after which streams that want one are ended; etcd's number.
+const LEADERLESS_ELECTIONS: u32 = 3;
 /// How often the sweeper looks for work.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -82,6 +85,22 @@ pub(crate) async fn sweep(store: Store) {
             }
             Err(_) => return,
         }
+    }
+}
+
+/// Says when there has been no leader for several elections, and when there is one again.
+pub(crate) async fn notice_no_leader(node: Node, election: Duration) {
+    let mut without = 0;
+    loop {
+        tokio::time::sleep(election).await;
+        without = match node.leader() {
+            Some(_) => 0,
+            None => (without + 1).min(LEADERLESS_ELECTIONS),
+        };
+        let lost = without == LEADERLESS_ELECTIONS;
+        node.inner
+            .leaderless
+            .send_if_modified(|leaderless| std::mem::replace(leaderless, lost) != lost);
     }
 }
 

@@ -90,6 +90,7 @@ fn config(dir: &TempDir, name: &str, peer: &str, bootstrap: Bootstrap, tls: Tls)
         heartbeat_interval_ms: 75,
         election_timeout_ms: 300,
         snapshot_count: 1000,
+        watch_progress_interval: Duration::from_secs(600),
         limits: Limits {
             max_request_bytes: 1536 << 10,
             max_txn_ops: 128,

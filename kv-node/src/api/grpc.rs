@@ -10,14 +10,14 @@ use futures::{FutureExt, future::Map};
 use http::{HeaderValue, Request, Response};
 use kv_proto::etcdserverpb::{
     auth_server::AuthServer, cluster_server::ClusterServer, kv_server::KvServer, lease_server::LeaseServer,
-    maintenance_server::MaintenanceServer,
+    maintenance_server::MaintenanceServer, watch_server::WatchServer,
 };
 use tonic::{Code, Status, body::Body, server::NamedService, service::Routes};
 use tower::Service;
 
 use super::{
     auth::AuthService, calls::Api, cluster::ClusterService, guard::guard, kv::KvService, lease::LeaseService,
-    maintenance::MaintenanceService,
+    maintenance::MaintenanceService, watch::WatchService,
 };
 
 /// How much larger than a request may be a message is read, so that a request slightly too large gets etcd's
@@ -28,7 +28,7 @@ const OVERHEAD_BYTES: usize = 512 << 10;
 pub type KvEndpoint = TooLarge<KvServer<KvService>>;
 pub(super) const KV_PATH: &str = "/etcdserverpb.KV/";
 
-/// The largest message that is read.
+/// Bytes of the largest message that is read, and at which fragments of answers end.
 pub(super) fn message_bytes_max(api: &Api) -> usize {
     api.node().limits().max_request_bytes + OVERHEAD_BYTES
 }
@@ -46,10 +46,12 @@ pub(super) fn router(api: &Api) -> axum::Router {
     let cluster = ClusterServer::new(ClusterService(api.clone())).max_decoding_message_size(limit);
     let maintenance =
         MaintenanceServer::new(MaintenanceService(api.clone())).max_decoding_message_size(limit);
+    let watch = WatchServer::new(WatchService(api.clone())).max_decoding_message_size(limit);
     let auth = AuthServer::new(AuthService(api.clone())).max_decoding_message_size(limit);
     let lease = LeaseServer::new(LeaseService(api.clone())).max_decoding_message_size(limit);
     Routes::new(TooLarge(cluster))
         .add_service(TooLarge(auth))
+        .add_service(TooLarge(watch.max_encoding_message_size(usize::MAX)))
         .add_service(TooLarge(maintenance))
         .add_service(TooLarge(lease))
         .into_axum_router()

@@ -19,7 +19,7 @@ use metrics::{
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tonic::{Code, Status};
 
-use super::{ops::ETCD_VERSION, process};
+use super::{calls::Api, ops::ETCD_VERSION, process, watch};
 use crate::node::Node;
 
 /// How often the samples of histograms are folded into their buckets, so that they do not pile up where
@@ -125,11 +125,12 @@ pub(super) enum Method {
     RoleDelete,
     RoleGrantPermission,
     RoleRevokePermission,
+    Watch,
 }
 
 impl Method {
     /// Service and method, in the order of the variants.
-    const NAMES: [(&'static str, &'static str); 38] = [
+    const NAMES: [(&'static str, &'static str); 39] = [
         ("etcdserverpb.KV", "Range"),
         ("etcdserverpb.KV", "Put"),
         ("etcdserverpb.KV", "DeleteRange"),
@@ -168,6 +169,7 @@ impl Method {
         ("etcdserverpb.Auth", "RoleDelete"),
         ("etcdserverpb.Auth", "RoleGrantPermission"),
         ("etcdserverpb.Auth", "RoleRevokePermission"),
+        ("etcdserverpb.Watch", "Watch"),
     ];
 }
 
@@ -191,6 +193,11 @@ const CODES: [&str; 17] = [
     "DataLoss",
     "Unauthenticated",
 ];
+
+/// As gRPC's Go implementation names a code.
+pub(super) fn code_name(code: Code) -> &'static str {
+    CODES[code as usize]
+}
 
 /// One node's metrics.
 pub(super) struct Metrics {
@@ -230,6 +237,7 @@ struct Gauges {
     compacted: Gauge,
     keys: Gauge,
     process: process::Gauges,
+    watch: watch::Gauges,
 }
 
 impl Metrics {
@@ -310,17 +318,43 @@ impl Drop for Call<'_> {
     }
 }
 
+/// A stream under way.
+pub(super) struct StreamCall {
+    api: Api,
+    method: Method,
+}
+
+impl StreamCall {
+    /// Counts it as started.
+    pub(super) fn new(api: &Api, method: Method) -> StreamCall {
+        api.metrics().methods[method as usize].started.increment(1);
+        StreamCall {
+            api: api.clone(),
+            method,
+        }
+    }
+
+    /// Counts it as ended; to be called once.
+    pub(super) fn end(&self, code: Code) {
+        self.api.metrics().methods[self.method as usize].handled[code as usize].increment(1);
+    }
+}
+
 impl MethodCounters {
     fn new(service: &'static str, method: &'static str) -> MethodCounters {
+        let kind = match method {
+            "Watch" => "bidi_stream",
+            _ => "unary",
+        };
         let started = counter!(
             "grpc_server_started_total",
-            "grpc_method" => method, "grpc_service" => service, "grpc_type" => "unary"
+            "grpc_method" => method, "grpc_service" => service, "grpc_type" => kind
         );
         let handled = CODES.map(|code| {
             counter!(
                 "grpc_server_handled_total",
                 "grpc_code" => code,
-                "grpc_method" => method, "grpc_service" => service, "grpc_type" => "unary"
+                "grpc_method" => method, "grpc_service" => service, "grpc_type" => kind
             )
         });
         MethodCounters { started, handled }
@@ -348,6 +382,7 @@ impl Gauges {
             compacted: gauge!("etcd_debugging_mvcc_compact_revision"),
             keys: gauge!("etcd_debugging_mvcc_keys_total"),
             process: process::Gauges::new(),
+            watch: watch::Gauges::new(),
         }
     }
 
@@ -373,6 +408,7 @@ impl Gauges {
         self.compacted.set(node.store().compacted() as f64);
         self.keys.set(node.store().keys() as f64);
         self.process.set();
+        self.watch.set(&node.hub().stats());
     }
 }
 
@@ -465,7 +501,7 @@ mod tests {
     fn methods_stand_at_their_names() {
         assert_eq!(Method::NAMES[Method::Put as usize].1, "Put");
         assert_eq!(Method::NAMES[Method::HashKv as usize].1, "HashKV");
-        assert_eq!(Method::HashKv as usize, Method::NAMES.len() - 1);
+        assert_eq!(Method::Watch as usize, Method::NAMES.len() - 1);
     }
 
     #[test]

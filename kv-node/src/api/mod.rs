@@ -12,7 +12,7 @@
 //! | `session`, `calls` | the one way from every protocol to the node: who asks; check, make linearizable, ask |
 //! | `guard` | who may call which method |
 //! | `errors` | the one table of errors |
-//! | `grpc`, `kv`, `cluster`, `maintenance`, `auth`, `lease`, `convert` | etcd's services |
+//! | `grpc`, `kv`, `watch`, `cluster`, `maintenance`, `auth`, `lease`, `convert` | etcd's services |
 //! | `gateway` | the same services as JSON, `/v3/…`, documented there |
 //! | `rest` | `/v1/kv/…` for curl and browsers, documented there |
 //! | `ops`, `metrics`, `process` | `/health`, `/livez`, `/readyz`, `/version`, `/metrics` |
@@ -37,6 +37,7 @@ mod problem;
 mod process;
 mod rest;
 mod session;
+mod watch;
 
 pub use metrics::{install as install_metrics, leader_changes, wal_sync_observer};
 

@@ -49,7 +49,7 @@ const PATHS: [&str; 9] = [
     "/livez",
     "/readyz",
     "/version",
-    "gRPC: etcdserverpb.KV, etcdserverpb.Cluster, etcdserverpb.Maintenance",
+    "gRPC: etcdserverpb.KV, etcdserverpb.Watch, etcdserverpb.Cluster, etcdserverpb.Maintenance",
 ];
 
 /// The operational endpoints.

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::types::{Applied, LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
-use crate::{blocking::may_wait, codec, lease::clock::ClusterClock};
+use crate::{blocking::may_wait, codec, lease::clock::ClusterClock, watch::Hub};
 
 /// How many entries are applied in one batch of the engine, at most.
 const BATCH_ENTRIES_MAX: usize = 512;
@@ -67,19 +67,21 @@ impl RaftPoint {
 /// Applies entries to the store.
 pub struct StateMachine {
     store: Store,
+    hub: Hub,
     point: RaftPoint,
     applied: Arc<watch::Sender<Option<u64>>>,
     clock: ClusterClock,
 }
 
 impl StateMachine {
-    /// Over a store; `applied` is told the index of the last applied entry, after it can be read, and `clock` of
-    /// stamps.
+    /// Over a store; `hub` is told what is written, `applied` the index of the last applied entry, after it can
+    /// be read, and `clock` of stamps.
     ///
     /// # Errors
     /// See [`RaftPoint::of`].
     pub fn new(
         store: Store,
+        hub: Hub,
         applied: Arc<watch::Sender<Option<u64>>>,
         clock: ClusterClock,
     ) -> Result<StateMachine, codec::CodecError> {
@@ -87,6 +89,7 @@ impl StateMachine {
         applied.send_replace(point.last_applied.map(|id| id.index));
         let machine = StateMachine {
             store,
+            hub,
             point,
             applied,
             clock,
@@ -129,7 +132,7 @@ impl StateMachine {
             responders.push((responder, command.is_some()));
             entries.push((entry.log_id.index, command));
         }
-        let outcomes = self.store_batch(&entries).await?.outcomes;
+        let kv_store::Applied { outcomes, records } = self.store_batch(&entries).await?;
         assert_eq!(
             outcomes.len(),
             responders.iter().filter(|(_, command)| *command).count()
@@ -138,6 +141,8 @@ impl StateMachine {
             self.clock.stamped(term, self.store.with_state(State::clock_ms));
         }
         self.clock.applied(self.term());
+        // Before anybody is answered: who knows of a write can count on its event.
+        self.hub.publish(&records);
         self.applied
             .send_replace(self.point.last_applied.map(|id| id.index));
         respond(responders, outcomes);
@@ -209,6 +214,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
             ));
         };
         may_wait(|| self.store.install(*prepared)).map_err(io::Error::other)?;
+        self.hub.replaced(self.store.revision());
         self.point = RaftPoint::of(&self.store)?;
         assert_eq!(
             self.point.last_applied, meta.last_log_id,

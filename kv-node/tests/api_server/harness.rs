@@ -12,7 +12,7 @@ use kv_node::{
 };
 use kv_proto::etcdserverpb::{
     auth_client::AuthClient, cluster_client::ClusterClient, kv_client::KvClient,
-    maintenance_client::MaintenanceClient,
+    maintenance_client::MaintenanceClient, watch_client::WatchClient,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -20,6 +20,9 @@ use tonic::transport::{Channel, Endpoint};
 
 /// Largest request of the nodes here, etcd's.
 pub(crate) const MAX_REQUEST_BYTES: usize = 1536 << 10;
+
+/// How often the nodes here report progress to quiet watches.
+pub(crate) const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
 
 /// A running node and what it takes to talk to it.
 pub(crate) struct Server {
@@ -73,7 +76,17 @@ impl Server {
         leader
     }
 
-    fn leads(&self) -> bool {
+    /// A cluster of three in which there is a leader.
+    pub(crate) async fn start_three() -> Vec<Server> {
+        let ports = [Ports::free(), Ports::free(), Ports::free()];
+        let launch = |at| Server::launch(&ports, at, Duration::from_secs(10));
+        let (a, b, c) = tokio::join!(launch(0), launch(1), launch(2));
+        let servers = vec![a, b, c];
+        until("a leader", || servers.iter().any(Server::leads)).await;
+        servers
+    }
+
+    pub(crate) fn leads(&self) -> bool {
         self.node.status().leader == Some(self.node.identity().member_id)
     }
 
@@ -105,6 +118,7 @@ impl Server {
             heartbeat_interval_ms: 75,
             election_timeout_ms: 300,
             snapshot_count: 1000,
+            watch_progress_interval: PROGRESS_INTERVAL,
             limits: Limits {
                 max_request_bytes: MAX_REQUEST_BYTES,
                 max_txn_ops: 128,
@@ -147,6 +161,10 @@ impl Server {
 
     pub(crate) fn maintenance(&self) -> MaintenanceClient<Channel> {
         MaintenanceClient::new(self.channel())
+    }
+
+    pub(crate) fn watch(&self) -> WatchClient<Channel> {
+        WatchClient::new(self.channel()).max_decoding_message_size(usize::MAX)
     }
 
     pub(crate) fn url(&self, path: &str) -> String {

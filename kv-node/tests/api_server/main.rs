@@ -13,3 +13,5 @@ mod harness;
 mod lease;
 mod ops;
 mod rest;
+mod watch;
+mod watch_cluster;
