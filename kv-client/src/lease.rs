@@ -24,6 +24,8 @@ use crate::{Client, Error};
 const RENEW_AFTER_PART: u32 = 3;
 /// The pause after a renewal that failed.
 const PAUSE: Duration = Duration::from_millis(200);
+/// The longest time to live that is counted with, in seconds: etcd grants no longer one.
+const TTL_MAX_S: u64 = 9_000_000_000;
 /// What an attempt to renew is given at least, however little is left.
 const ATTEMPT_MIN: Duration = Duration::from_millis(100);
 
@@ -217,7 +219,7 @@ impl fmt::Debug for Lease {
 /// server counts from a later moment.
 async fn keep(client: Client, id: i64, mut ttl_s: i64, mut asked: Instant, told: watch::Sender<State>) {
     loop {
-        let ttl = Duration::from_secs(ttl_s.unsigned_abs());
+        let ttl = Duration::from_secs(ttl_s.unsigned_abs().min(TTL_MAX_S));
         let ends = asked + ttl;
         let mut next = asked + ttl / RENEW_AFTER_PART;
         let renewed = loop {

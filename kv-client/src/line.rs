@@ -3,6 +3,8 @@
 //! Whoever wants to hold a name puts a key under it, named after its lease. The oldest key holds the name; each other
 //! one waits until the key before it is gone. A key goes with its lease, so that nobody waits for the dead.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use kv_proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use kv_proto::etcdserverpb::range_request::{SortOrder, SortTarget};
@@ -15,6 +17,9 @@ use kv_proto::etcdserverpb::{
 use kv_proto::mvccpb::event::EventType;
 
 use crate::{Client, Error, Lease, LeaseLoss, WatchItem, prefix_end};
+
+/// The pause before asking again for a place.
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// A place in a line.
 #[derive(Clone, Debug)]
@@ -96,6 +101,7 @@ async fn enter(client: &Client, lease: i64, name: &[u8], value: Bytes) -> Result
         let answer = match client.txn(request.clone()).await {
             Err(Error::OutcomeUnknown { message }) => {
                 tracing::debug!(message, "asking again for a place in line");
+                tokio::time::sleep(PAUSE).await;
                 continue;
             }
             answer => answer?,

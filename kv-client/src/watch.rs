@@ -179,6 +179,11 @@ impl Watch {
             Ok(Some(answer)) if answer.canceled => self.canceled(&answer),
             Ok(Some(answer)) => self.told(answer),
             Ok(None) => self.lost(Failure::from(Status::unavailable("the server ended the watch"))),
+            // What broke below HTTP is of no use to anybody who only wants to know that it did.
+            Err(status) if std::error::Error::source(&status).is_some() => {
+                tracing::debug!(%status, "connection lost");
+                self.lost(Failure::from(Status::unavailable("connection lost")))
+            }
             Err(status) => self.lost(Failure::from(status)),
         }
     }

@@ -42,6 +42,8 @@ Examples:
   kv-client put greeting hello
   kv-client get greeting --print-value-only
   kv-client get app/ --prefix --keys-only -w json
+  kv-client watch app/ --prefix
+  kv-client lock backup -- ./backup.sh
   kv-client status --endpoints 127.0.0.1:12379,127.0.0.1:22379";
 
 /// The end of a program's `-h`.

@@ -4,19 +4,23 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 
 use bytes::Bytes;
+use clap::FromArgMatches;
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use kv_proto::etcdserverpb::WatchCreateRequest;
 use kv_proto::etcdserverpb::watch_create_request::FilterType;
 use kv_proto::mvccpb::event::EventType;
 use kv_proto::mvccpb::{Event, KeyValue};
+use tokio::io::{AsyncBufReadExt, BufReader};
 
-use super::args::WriteOut;
+use super::args::{Args, Command, WriteOut};
 use super::commands::{Outcome, Session};
-use super::exit::Failure;
+use super::exit::{Exit, Failure};
 use super::output::{print, push_kv, table};
 use super::program::Program;
 use super::ranges::bounds;
 use super::values::{bytes_parser, parse_not_negative};
-use super::{json, text};
+use super::{help, json, text};
 use crate::{Error, Watch, WatchItem};
 
 pub(super) const WATCH_HELP: &str = r#"Runs until it is interrupted. When its server is lost, it goes on at another one of --endpoints without
@@ -32,8 +36,8 @@ as with etcdctl, the last three are quoted. That it fails is only reported."#;
 #[derive(Clone, Debug, clap::Args)]
 pub struct WatchArgs {
     /// The key, or the first key of a range
-    #[arg(value_parser = bytes_parser(), env = "ETCDCTL_WATCH_KEY")]
-    pub key: Bytes,
+    #[arg(value_parser = bytes_parser(), env = "ETCDCTL_WATCH_KEY", required_unless_present = "interactive")]
+    pub key: Option<Bytes>,
     /// The key at which the range ends (not part of it)
     #[arg(value_parser = bytes_parser(), env = "ETCDCTL_WATCH_RANGE_END", conflicts_with_all = ["prefix", "from_key"])]
     pub range_end: Option<Bytes>,
@@ -58,6 +62,9 @@ pub struct WatchArgs {
     /// Say from time to time up to which revision everything was seen
     #[arg(long)]
     pub progress_notify: bool,
+    /// Read from standard input what to watch, line by line: watch, its flags, and the keys
+    #[arg(short, long)]
+    pub interactive: bool,
     /// A command line for the shell, run for each change
     #[arg(long, value_name = "COMMAND", conflicts_with = "command")]
     pub exec: Option<OsString>,
@@ -68,7 +75,8 @@ pub struct WatchArgs {
 
 impl WatchArgs {
     fn request(&self) -> WatchCreateRequest {
-        let (key, range_end) = bounds(&self.key, self.range_end.as_ref(), self.prefix, self.from_key);
+        let key = self.key.clone().unwrap_or_default();
+        let (key, range_end) = bounds(&key, self.range_end.as_ref(), self.prefix, self.from_key);
         let filters = [
             (self.no_put, FilterType::Noput),
             (self.no_delete, FilterType::Nodelete),
@@ -97,6 +105,40 @@ impl WatchArgs {
 
 impl Session {
     pub(super) async fn watch(&self, args: &WatchArgs) -> Outcome {
+        if args.interactive {
+            Box::pin(self.watch_what_is_read()).await
+        } else {
+            self.watch_one(args).await
+        }
+    }
+
+    /// Watches whatever lines of standard input say, all at once.
+    async fn watch_what_is_read(&self) -> Outcome {
+        let parser = help::command(help::OWN_NAME).no_binary_name(true);
+        let mut lines = BufReader::new(tokio::io::stdin()).lines();
+        let mut is_open = true;
+        let mut running = FuturesUnordered::new();
+        while is_open || !running.is_empty() {
+            tokio::select! {
+                line = lines.next_line(), if is_open => match line {
+                    Ok(Some(line)) => match watch_of(&parser, &line) {
+                        Ok(Some(args)) => running.push(async move { self.watch_one(&args).await }),
+                        Ok(None) => {}
+                        Err(error) => eprintln!("{error}"),
+                    },
+                    Ok(None) | Err(_) => is_open = false,
+                },
+                Some(ended) = running.next() => {
+                    if let Err(failure) = ended {
+                        eprintln!("error: {}", failure.what);
+                    }
+                }
+            }
+        }
+        Ok(Exit::Ok)
+    }
+
+    async fn watch_one(&self, args: &WatchArgs) -> Outcome {
         let program = args.program();
         let mut watch = self.client.watch(args.request()).await?;
         loop {
@@ -144,6 +186,22 @@ impl Session {
             )))?;
         }
         Ok(error.into())
+    }
+}
+
+/// What a line says is to be watched; nothing if it is empty.
+fn watch_of(parser: &clap::Command, line: &str) -> Result<Option<WatchArgs>, String> {
+    let words = shlex::split(line).ok_or("error: a quote or a backslash at the end has no partner")?;
+    if words.is_empty() {
+        return Ok(None);
+    }
+    let parsed = parser
+        .clone()
+        .try_get_matches_from(words)
+        .and_then(|matches| Args::from_arg_matches(&matches));
+    match parsed.map_err(|error| error.to_string())?.command {
+        Some(Command::Watch(args)) if !args.interactive => Ok(Some(args)),
+        _ => Err("error: expected a line such as: watch app/ --prefix".to_owned()),
     }
 }
 

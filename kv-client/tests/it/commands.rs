@@ -69,8 +69,12 @@ struct Running {
 
 impl Running {
     fn start(etcd: &Etcd, args: &[&str]) -> Running {
+        Running::start_with(etcd, args, Stdio::null())
+    }
+
+    fn start_with(etcd: &Etcd, args: &[&str], input: Stdio) -> Running {
         let mut child = ours(etcd, args)
-            .stdin(Stdio::null())
+            .stdin(input)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -201,6 +205,16 @@ async fn watches_print_and_run_commands() {
             && first.ends_with(r#""CompactRevision":0,"Canceled":false,"Created":false}"#),
         "{first}"
     );
+    let mut several = Running::start_with(&etcd, &["watch", "-i"], Stdio::piped());
+    let mut stdin = several.child.stdin.take().unwrap();
+    stdin.write_all(b"watch x --rev 1\nnonsense\n\n").await.unwrap();
+    for line in ["PUT", "x", "-"] {
+        assert_eq!(several.line().await, line);
+    }
+    stdin.write_all(b"watch w/k --rev 5\n").await.unwrap();
+    drop(stdin);
+    assert_eq!(several.line().await, "DELETE");
+
     ok(&etcd, &["compact", "4"]).await;
     let output = run_with(&etcd, &["watch", "w/k", "--rev", "2"], "").await;
     let stderr = String::from_utf8(output.stderr).unwrap();

@@ -91,7 +91,7 @@ async fn usage() {
         &["get", "k", "-w", "json", "--print-value-only"],
         &["get", "k", "--command-timeout", "soon"],
         &["get", "k", "--endpoints", "localhost"],
-        &["get", "k", "--endpoints", "https://localhost:1"],
+        &["get", "k", "--endpoints", "ftp://localhost:1"],
         &["put", "k", "v", "--lease", "xyz"],
         &["put", "k", "v", "--ignore-value"],
         &["compact", "0"],

@@ -221,6 +221,20 @@ async fn leases_locks_and_elections() {
 }
 
 #[tokio::test]
+async fn a_lease_that_cannot_be_renewed_is_lost_in_time() {
+    let Some(etcd) = Etcd::start().await else { return };
+    let lease = etcd.client().lease(2).await.unwrap();
+    let granted = tokio::time::Instant::now();
+    drop(etcd);
+    assert_eq!(lease.lost().await, LeaseLoss::Unconfirmed);
+    assert!(
+        lease.is_lost() && granted.elapsed() <= Duration::from_secs(3),
+        "{:?}",
+        granted.elapsed()
+    );
+}
+
+#[tokio::test]
 async fn a_token_is_fetched_and_fetched_again() {
     let Some(etcd) = Etcd::start_with(&["--auth-token-ttl", "1"]).await else {
         return;
