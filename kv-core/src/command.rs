@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::{AuthCommand, Caller, Error};
+use crate::{AlarmChange, AuthCommand, Caller, Error};
 
 /// One write of the data model, as the log carries it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +37,8 @@ pub enum Command {
     LeaseRenew(LeaseRenew),
     /// Ends leases whose time is over.
     LeaseExpire(LeaseExpire),
+    /// Raises or ends an alarm.
+    Alarm(AlarmChange),
 }
 
 impl Command {

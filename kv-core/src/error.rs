@@ -50,4 +50,13 @@ pub enum Error {
     /// A TTL above [`crate::LeaseTerm::TTL_S_MAX`].
     #[error("etcdserver: too large lease TTL")]
     LeaseTtlTooLarge,
+    /// There is an alarm of no space, and the command would take more.
+    #[error("etcdserver: mvcc: database space exceeded")]
+    NoSpace,
+    /// There is an alarm of a member whose data differ.
+    #[error("etcdserver: corrupt cluster")]
+    Corrupt,
+    /// [`crate::ALARMS_MAX`] alarms are raised.
+    #[error("quorate: too many alarms")]
+    TooManyAlarms,
 }

@@ -12,6 +12,7 @@ use bincode::Options;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use crate::alarm::{Alarm, AlarmKind};
 use crate::auth::{AuthFact, AuthFactKey};
 use crate::lease::LeaseTerm;
 
@@ -27,11 +28,14 @@ pub enum FactKey {
     Lease(i64),
     /// Users and roles.
     Auth(AuthFactKey),
+    /// An alarm, by its member and what is wrong with it.
+    Alarm(u64, AlarmKind),
 }
 
 const CLOCK: u8 = 1;
 const LEASE: u8 = 2;
 const AUTH: u8 = 3;
+const ALARM: u8 = 4;
 /// Turned over, so that negative numbers come first.
 const SIGN: u64 = 1 << 63;
 
@@ -46,6 +50,12 @@ impl FactKey {
                 Bytes::copy_from_slice(&bytes)
             }
             FactKey::Auth(key) => [&[AUTH], &key.to_bytes()[..]].concat().into(),
+            FactKey::Alarm(member_id, kind) => {
+                let mut bytes = [ALARM; 10];
+                bytes[1..9].copy_from_slice(&member_id.to_be_bytes());
+                bytes[9] = *kind as u8;
+                Bytes::copy_from_slice(&bytes)
+            }
         }
     }
 }
@@ -67,6 +77,8 @@ pub enum Fact {
     },
     /// A part of users and roles.
     Auth(AuthFact),
+    /// An alarm that is raised.
+    Alarm(Alarm),
 }
 
 /// Stored bytes are no fact, or not the one that their key says.
@@ -87,6 +99,7 @@ impl Fact {
             Fact::Clock { .. } => FactKey::Clock,
             Fact::Lease { id, .. } => FactKey::Lease(*id),
             Fact::Auth(fact) => FactKey::Auth(fact.key()),
+            Fact::Alarm(alarm) => FactKey::Alarm(alarm.member_id, alarm.kind),
         }
     }
 
@@ -141,6 +154,9 @@ mod tests {
             FactKey::Lease(-1),
             FactKey::Lease(1),
             FactKey::Lease(i64::MAX),
+            FactKey::Alarm(1, AlarmKind::NoSpace),
+            FactKey::Alarm(1, AlarmKind::Corrupt),
+            FactKey::Alarm(u64::MAX, AlarmKind::NoSpace),
         ];
         assert!(keys.is_sorted());
         assert!(keys.iter().map(FactKey::to_bytes).is_sorted());

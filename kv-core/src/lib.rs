@@ -39,6 +39,7 @@
 //! # Ok::<(), Revision>(())
 //! ```
 
+mod alarm;
 mod auth;
 mod command;
 mod effects;
@@ -60,6 +61,7 @@ mod txn;
 mod validate;
 mod write;
 
+pub use alarm::{ALARMS_MAX, Alarm, AlarmChange, AlarmKind};
 pub use auth::{
     Auth, AuthCommand, AuthError, AuthFact, AuthFactKey, Caller, LeaseKeys, PasswordHash, Permission,
     PermissionKind, PermissionRange, Request, Secret, Settings, User,

@@ -8,14 +8,17 @@ use std::cmp::Reverse;
 
 use crate::history::Point;
 use crate::index::Index;
-use crate::{KeyRange, Range, RangeResult, Revision, SortOrder, SortTarget, Values};
+use crate::{KeyRange, KeyValue, Range, RangeResult, Revision, SortOrder, SortTarget, Values};
 
 /// A read that is decided but for its values.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
     /// The revision of the response's header: the current one when the plan was made.
     pub header_revision: i64,
+    revision: i64,
     revisions: Vec<Revision>,
+    /// How many of them [`Plan::next_piece`] has fetched.
+    fetched: usize,
     count: i64,
     more: bool,
     keys_only: bool,
@@ -60,6 +63,8 @@ impl Plan {
         }
         Plan {
             header_revision,
+            revision: at,
+            fetched: 0,
             revisions: found.iter().map(Point::revision).collect(),
             count,
             more,
@@ -71,6 +76,49 @@ impl Plan {
     /// The revisions whose values [`Plan::finish`] will read, in that order.
     pub fn revisions(&self) -> &[Revision] {
         &self.revisions
+    }
+
+    /// Whether the answer leaves keys out for its limit.
+    pub fn more(&self) -> bool {
+        self.more
+    }
+
+    /// Whether [`Plan::next_piece`] has fetched all.
+    pub fn is_fetched(&self) -> bool {
+        self.fetched == self.revisions.len()
+    }
+
+    /// The revision that is read.
+    pub fn revision(&self) -> i64 {
+        self.revision
+    }
+
+    /// Fetches the next values, about `bytes_max` of keys and values but one at least; none after the last. For
+    /// an answer that is given piece by piece.
+    ///
+    /// # Errors
+    /// What `values` answers where it cannot give one of them.
+    ///
+    /// # Panics
+    /// Where the order depends on the values: they are all needed then.
+    pub fn next_piece<V: Values>(&mut self, values: &V, bytes_max: usize) -> Result<Vec<KeyValue>, V::Error> {
+        assert!(
+            self.by_value.is_none(),
+            "values that are sorted are fetched at once"
+        );
+        let (mut kvs, mut bytes) = (Vec::new(), 0);
+        while bytes < bytes_max
+            && let Some(&at) = self.revisions.get(self.fetched)
+        {
+            let mut kv = values.get(at)?;
+            if self.keys_only {
+                kv.value.clear();
+            }
+            self.fetched += 1;
+            bytes += kv.key.len() + kv.value.len();
+            kvs.push(kv);
+        }
+        Ok(kvs)
     }
 
     /// How many keys the range holds; known without reading.

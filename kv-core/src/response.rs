@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, KeyValue};
+use crate::{Alarm, Error, KeyValue};
 
 /// The answer to one command.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +55,11 @@ pub enum Response {
     LeaseRenew {
         /// The TTL of each lease in seconds, 0 where there is none with the id.
         ttls_s: Vec<i64>,
+    },
+    /// To an alarm.
+    Alarm {
+        /// The one that is raised now, or was ended; `None` where there was none to end.
+        alarm: Option<Alarm>,
     },
     /// To an expiry.
     LeaseExpire {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::alarm::Alarms;
 use crate::auth::AuthRestorer;
 use crate::fact::{Fact, FactKey};
 use crate::history::Point;
@@ -73,6 +74,7 @@ pub struct Restorer {
     last_fact: Option<FactKey>,
     auth: AuthRestorer,
     leases: Leases,
+    alarms: Alarms,
     attached: BTreeMap<Key, i64>,
 }
 
@@ -94,6 +96,7 @@ impl Restorer {
             last_fact: None,
             auth: AuthRestorer::default(),
             leases: Leases::default(),
+            alarms: Alarms::default(),
             attached: BTreeMap::new(),
         }
     }
@@ -166,6 +169,7 @@ impl Restorer {
             Fact::Clock { ms } => self.leases.restore_clock(ms),
             Fact::Lease { id, term } => self.leases.restore(id, term),
             Fact::Auth(fact) => self.auth.push(fact),
+            Fact::Alarm(alarm) => self.alarms.restore(alarm),
         }
         Ok(())
     }
@@ -191,6 +195,7 @@ impl Restorer {
             compacted,
             auth: self.auth.finish(),
             leases: self.leases,
+            alarms: self.alarms,
         })
     }
 }

@@ -1,5 +1,6 @@
 //! The state machine's memory and its entrance.
 
+use crate::alarm::Alarms;
 use crate::fact::Fact;
 use crate::index::Index;
 use crate::lease::Leases;
@@ -40,6 +41,7 @@ pub struct State {
     pub(crate) compacted: i64,
     pub(crate) auth: Auth,
     pub(crate) leases: Leases,
+    pub(crate) alarms: Alarms,
 }
 
 impl Default for State {
@@ -63,6 +65,7 @@ impl State {
             compacted: Self::NEVER_COMPACTED,
             auth: Auth::new(),
             leases: Leases::default(),
+            alarms: Alarms::default(),
         }
     }
 
@@ -106,7 +109,10 @@ impl State {
         effects: &mut Effects,
     ) -> Result<Outcome, V::Error> {
         let (caller, command) = command.split();
-        if let Err(refused) = self.authorize(caller, Request::Command(command)) {
+        let allowed = self
+            .authorize(caller, Request::Command(command))
+            .and_then(|()| self.alarms.check(command));
+        if let Err(refused) = allowed {
             return Ok(Outcome {
                 revision: self.revision,
                 result: Err(refused),
@@ -123,6 +129,7 @@ impl State {
             Command::LeaseRevoke(revoke) => self.lease_revoke(view, revoke, effects).map_err(Stop::Refused),
             Command::LeaseRenew(renew) => Ok(self.lease_renew(renew, effects)),
             Command::LeaseExpire(expire) => Ok(self.lease_expire(view, expire, effects)),
+            Command::Alarm(change) => self.change_alarm(change, effects).map_err(Stop::Refused),
         };
         match answer {
             Ok(response) => Ok(Outcome {
@@ -179,7 +186,10 @@ impl State {
 
     /// All facts, in the order of their keys: what a snapshot carries besides the records.
     pub fn facts(&self) -> impl Iterator<Item = Fact> {
-        self.leases.facts().chain(self.auth.facts())
+        self.leases
+            .facts()
+            .chain(self.auth.facts())
+            .chain(self.alarms.facts())
     }
 
     /// Decides a read against the index alone; the caller fetches the values without any lock.

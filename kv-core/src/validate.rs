@@ -38,7 +38,8 @@ impl Command {
             | Command::Auth(_)
             | Command::LeaseRevoke(_)
             | Command::LeaseRenew(_)
-            | Command::LeaseExpire(_) => Ok(()),
+            | Command::LeaseExpire(_)
+            | Command::Alarm(_) => Ok(()),
             Command::As { .. } => self.bare().validate(limits),
         }
     }

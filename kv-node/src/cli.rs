@@ -9,6 +9,7 @@ use clap::ValueEnum;
 use crate::{
     auth::{TokenKind, TokenOptions},
     bootstrap::Bootstrap,
+    compaction::Retention,
     node::{Config, Limits},
     tls::TlsArgs,
     urls,
@@ -106,6 +107,23 @@ pub struct Args {
         default_value = "0"
     )]
     pub quota_backend_bytes: u64,
+    /// What --auto-compaction-retention counts
+    #[arg(
+        long,
+        env = "QUORATE_AUTO_COMPACTION_MODE",
+        value_name = "MODE",
+        default_value = "periodic",
+        value_parser = ["periodic", "revision"]
+    )]
+    pub auto_compaction_mode: String,
+    /// History to keep: hours or a time like 5m, or a number of revisions; 0 keeps all
+    #[arg(
+        long,
+        env = "QUORATE_AUTO_COMPACTION_RETENTION",
+        value_name = "N",
+        default_value = "0"
+    )]
+    pub auto_compaction_retention: String,
     /// Largest request
     #[arg(long, env = "QUORATE_MAX_REQUEST_BYTES", value_name = "BYTES", default_value = "1572864", value_parser = clap::value_parser!(u32).range(1024..=(32 << 20)))]
     pub max_request_bytes: u32,
@@ -177,6 +195,13 @@ impl Args {
             self.election_timeout,
             self.heartbeat_interval
         );
+        let retention = Retention::parse(&self.auto_compaction_mode, &self.auto_compaction_retention)
+            .map_err(|wrong| {
+                anyhow::anyhow!(
+                    "--auto-compaction-retention {:?}: {wrong}",
+                    self.auto_compaction_retention
+                )
+            })?;
         let host = host_name();
         let static_start = !self.initial_cluster.is_empty();
         let name = self.name.clone().unwrap_or_else(|| {
@@ -225,6 +250,7 @@ impl Args {
             } else {
                 self.quota_backend_bytes
             },
+            retention,
             heartbeat_interval_ms: self.heartbeat_interval,
             election_timeout_ms: self.election_timeout,
             snapshot_count: self.snapshot_count,
@@ -414,6 +440,10 @@ mod tests {
                 "--election-timeout 300 is too short",
             ),
             ("--bootstrap-expect 3", "--join"),
+            (
+                "--auto-compaction-mode revision --auto-compaction-retention 1h",
+                "--auto-compaction-retention \"1h\": a number of revisions is expected",
+            ),
             ("--no-such-flag", "--no-such-flag"),
         ] {
             let error = config(line).unwrap_err().to_string();

@@ -27,6 +27,9 @@ pub struct Identity {
     /// What it is known by as the owner of a place that a client made for it, see [`Member::claim`]; else 0.
     #[serde(default)]
     pub claim: u64,
+    /// The hash of the backup that its cluster is made of, if it is.
+    #[serde(default)]
+    pub restored: Option<String>,
     /// Whether it was removed from its cluster: it never starts again.
     #[serde(default)]
     pub removed: bool,
@@ -50,6 +53,7 @@ impl Identity {
             node_id,
             log_created: false,
             claim: 0,
+            restored: None,
             removed: false,
             cluster_id: None,
             ballot: None,

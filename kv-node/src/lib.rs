@@ -5,12 +5,15 @@
 //! the followers, [`raft::state_machine`] applies it, and its outcome goes back to the client.
 //! [`running`] puts these together into a [`node::Node`]; [`bootstrap`] gets a node into its cluster.
 
+mod alarms;
 pub mod api;
 pub mod auth;
+pub mod backup;
 pub mod blocking;
 pub mod bootstrap;
 pub mod cli;
 pub mod codec;
+pub mod compaction;
 pub mod identity;
 pub mod lease;
 pub mod membership;

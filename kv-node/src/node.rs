@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use kv_core::{AuthError, Caller, Command, Outcome};
+use kv_core::{Alarm, AlarmKind, AuthError, Caller, Command, Outcome};
 use kv_store::Store;
 use kv_wal::{Disk, RealDisk, Wal};
 use openraft::{ServerState, async_runtime::watch::WatchReceiver};
@@ -17,6 +17,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     auth::{Authenticator, TokenOptions, UnixClock, system_clock},
     bootstrap::Bootstrap,
+    compaction::Retention,
     lease::{
         clock::{ClusterClock, Monotonic},
         renew::Renewer,
@@ -65,6 +66,8 @@ pub struct Config {
     pub max_learners: usize,
     /// Bound on live bytes.
     pub quota_bytes: u64,
+    /// What history is kept; `None`: all that clients do not compact.
+    pub retention: Option<Retention>,
     /// Time between heartbeats.
     pub heartbeat_interval_ms: u64,
     /// How long a node believes in a leader that it does not hear; it starts an election a third of that
@@ -237,6 +240,15 @@ pub(crate) struct Inner {
     pub(crate) refused: watch::Sender<Option<Refused>>,
 }
 
+/// An alarm as etcd's status writes it.
+fn alarm_text(alarm: &Alarm) -> String {
+    let kind = match alarm.kind {
+        AlarmKind::NoSpace => "NOSPACE",
+        AlarmKind::Corrupt => "CORRUPT",
+    };
+    format!("memberID:{} alarm:{kind} ", alarm.member_id)
+}
+
 /// What a member that was removed has to say.
 pub(crate) const REMOVED: &str = "this member was removed from its cluster, and its data directory cannot be used again: \
     to bring the machine back, empty the directory and let it join as a new member";
@@ -379,7 +391,10 @@ impl Node {
         if let Err(fatal) = &metrics.running_state {
             errors.push(fatal.to_string());
         }
-        if space.is_exhausted() {
+        let alarms = self.alarms();
+        errors.extend(alarms.iter().map(alarm_text));
+        let is_own = |alarm: &Alarm| alarm.member_id == metrics.id && alarm.kind == AlarmKind::NoSpace;
+        if space.is_exhausted() && !alarms.iter().any(is_own) {
             errors.push("NOSPACE".to_owned());
         }
         Status {
@@ -395,6 +410,11 @@ impl Node {
             revision: store.revision(),
             errors,
         }
+    }
+
+    /// The alarms that are raised, as this node has applied.
+    pub fn alarms(&self) -> Vec<Alarm> {
+        self.inner.store.with_state(|state| state.alarms().collect())
     }
 
     /// Whether writes that grow the store are refused here for want of room.

@@ -16,14 +16,16 @@ use tokio::{net::TcpListener, sync::watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
-    api,
+    alarms, api,
     auth::Authenticator,
+    backup::{self, Backup},
     blocking::may_wait,
     bootstrap::{
         self, Bootstrap, BootstrapError, Start,
         control::{self, Control, ControlClient, Local, MemberRequest},
         discover, founding,
     },
+    compaction,
     identity::{DataDir, Identity},
     lease::{clock::ClusterClock, expire::Expiry, renew::Renewer},
     membership::{Announced, Membership, Refused},
@@ -120,11 +122,19 @@ impl Running {
     /// When directory or ports refuse.
     pub async fn open(config: Config) -> anyhow::Result<Running> {
         let dir = DataDir::open(&config.data_dir)?;
+        let backup = Backup::find(&config.data_dir)?.map(|backup| backup.hash);
         let identity = match dir.load()? {
-            Some(identity) => identity,
+            Some(identity) => {
+                anyhow::ensure!(
+                    backup.is_none() || backup == identity.restored,
+                    "{} has been used before: a backup is restored into an empty data directory",
+                    config.data_dir.display()
+                );
+                identity
+            }
             None => {
                 // Stored before anything is made under this id, the log first of all.
-                let identity = new_identity(&config)?;
+                let identity = new_identity(&config, backup)?;
                 dir.save(&identity)?;
                 identity
             }
@@ -213,6 +223,7 @@ impl Running {
         let network = Network::new(cluster_id, env.dial.clone(), self.dial.clone());
         let store =
             tokio::task::spawn_blocking(move || (env.store)(&dir.join("store"), cluster_id)).await??;
+        self.restore(&wal, &store, &start).await?;
         storage::reconcile(&wal, &store, &identity, &network, &self.progress).await?;
         let ids = Ids {
             cluster_id,
@@ -230,6 +241,35 @@ impl Running {
         self.found(&node, &start).await?;
         self.serve(&node, network, start == Start::Join);
         Ok(node)
+    }
+
+    /// Takes in the backup that this cluster is made of, if it is and has not yet.
+    async fn restore(&self, wal: &Wal, store: &Store, start: &Start) -> anyhow::Result<()> {
+        if self.local.lock().identity().restored.is_none() {
+            return Ok(());
+        }
+        let is_new = wal.last().is_none() && wal.vote().is_none() && store.applied().is_none();
+        let (dir, store) = (self.config.data_dir.clone(), store.clone());
+        let founders = match start {
+            Start::Found(founders) if is_new => Some(founders.clone()),
+            _ => None,
+        };
+        tokio::task::spawn_blocking(move || {
+            let backup = Backup::find(&dir)?;
+            match (founders, backup) {
+                (Some(founders), Some(backup)) => {
+                    backup.restore(&store, founders)?;
+                    Ok(backup.remove()?)
+                }
+                (Some(_), None) => anyhow::bail!(
+                    "the backup that this member begins with is gone from {}: restore it again into an empty data directory",
+                    dir.display()
+                ),
+                (None, Some(backup)) => Ok(backup.remove()?),
+                (None, None) => Ok(()),
+            }
+        })
+        .await?
     }
 
     async fn bootstrap(
@@ -259,7 +299,8 @@ impl Running {
                 Ok(founding::found_or_join(&self.local, client, &others, None, &self.progress).await?)
             }
             Bootstrap::Static { members, token, .. } => {
-                let ids = bootstrap::static_ids(members, token, &self.config.name, &self.config.peer_urls)?;
+                let token = backup::founding_token(token, identity.restored.as_deref());
+                let ids = bootstrap::static_ids(members, &token, &self.config.name, &self.config.peer_urls)?;
                 Ok(founding::found_static(&self.local, client, ids, &self.progress).await?)
             }
             Bootstrap::Dynamic { .. } if was_settled => Ok(match identity.ballot {
@@ -423,6 +464,10 @@ impl Running {
         });
         self.background(node, membership.promote(self.config.max_voters));
         self.background(node, inner.space.clone().watch(self.config.data_dir.clone()));
+        self.background(node, alarms::run(node.clone()));
+        if let Some(retention) = self.config.retention {
+            self.background(node, compaction::run(node.clone(), retention));
+        }
         self.background(node, upkeep::sweep(inner.store.clone()));
         let expiry = Expiry {
             store: inner.store.clone(),
@@ -499,15 +544,25 @@ impl Running {
     }
 }
 
-fn new_identity(config: &Config) -> anyhow::Result<Identity> {
-    Ok(Identity::new(match &config.bootstrap {
+/// A new identity; `backup` is the hash of the backup that the cluster is to be made of.
+fn new_identity(config: &Config, backup: Option<String>) -> anyhow::Result<Identity> {
+    let node_id = match &config.bootstrap {
         Bootstrap::Static {
             members,
             token,
             existing: false,
-        } => bootstrap::static_ids(members, token, &config.name, &config.peer_urls)?.node_id,
+        } => {
+            let token = backup::founding_token(token, backup.as_deref());
+            bootstrap::static_ids(members, &token, &config.name, &config.peer_urls)?.node_id
+        }
+        _ if backup.is_some() => anyhow::bail!(
+            "a backup is restored on all members of a new cluster: start them with --initial-cluster and --initial-cluster-state new"
+        ),
         Bootstrap::Static { .. } | Bootstrap::Dynamic { .. } => rand::random::<u64>().max(1),
-    }))
+    };
+    let mut identity = Identity::new(node_id);
+    identity.restored = backup;
+    Ok(identity)
 }
 
 async fn listen_all(

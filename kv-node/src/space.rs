@@ -9,7 +9,6 @@ use std::{
     time::Duration,
 };
 
-use kv_core::{Command, Op};
 use kv_store::Store;
 use kv_wal::Wal;
 
@@ -20,28 +19,6 @@ pub const FREE_BYTES_MIN: u64 = 192 << 20;
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 /// Log bytes waiting for the disk beyond which new proposals are refused.
 const LOG_QUEUE_BYTES_MAX: usize = 64 << 20;
-
-/// Whether a command can make the store larger. Deleting and compacting go on when there is no room.
-pub fn grows(command: &Command) -> bool {
-    fn any_put(ops: &[Op]) -> bool {
-        ops.iter().any(|op| match op {
-            Op::Put(_) => true,
-            Op::Txn(txn) => any_put(&txn.success) || any_put(&txn.failure),
-            Op::Range(_) | Op::DeleteRange(_) => false,
-        })
-    }
-    match command.bare() {
-        Command::Put(_) | Command::LeaseGrant(_) => true,
-        Command::Txn(txn) => any_put(&txn.success) || any_put(&txn.failure),
-        Command::DeleteRange(_)
-        | Command::Compact(_)
-        | Command::Auth(_)
-        | Command::As { .. }
-        | Command::LeaseRevoke(_)
-        | Command::LeaseRenew(_)
-        | Command::LeaseExpire(_) => false,
-    }
-}
 
 /// How long a follower waits before it looks again whether its log has caught up.
 const LOG_BEHIND_PAUSE: Duration = Duration::from_millis(5);

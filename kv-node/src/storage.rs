@@ -94,7 +94,7 @@ pub async fn reconcile(
 ) -> anyhow::Result<()> {
     let applied = RaftPoint::of(store)?.last_applied.map(|id| id.index);
     ensure!(
-        applied.is_none() || wal.last().is_some() || wal.vote().is_some(),
+        applied.is_none() || wal.last().is_some() || wal.vote().is_some() || identity.restored.is_some(),
         LOG_MISSING
     );
     let purged = wal.purged().map(|position| position.index);

@@ -6,9 +6,13 @@
 
 #[path = "cluster/auth.rs"]
 mod auth;
+#[path = "cluster/backup.rs"]
+mod backup;
 mod common;
 #[path = "cluster/membership.rs"]
 mod membership;
+#[path = "cluster/upkeep.rs"]
+mod upkeep;
 
 use std::{
     collections::BTreeMap,
@@ -56,6 +60,7 @@ impl Machine {
             bootstrap,
             max_voters: 5,
             max_learners: 1,
+            retention: None,
             quota_bytes: 1 << 30,
             heartbeat_interval_ms: 75,
             election_timeout_ms: 300,

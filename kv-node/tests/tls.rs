@@ -86,6 +86,7 @@ fn config(dir: &TempDir, name: &str, peer: &str, bootstrap: Bootstrap, tls: Tls)
         bootstrap,
         max_voters: 5,
         max_learners: 1,
+        retention: None,
         quota_bytes: 1 << 30,
         heartbeat_interval_ms: 75,
         election_timeout_ms: 300,

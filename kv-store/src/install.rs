@@ -96,6 +96,26 @@ impl Store {
         })
     }
 
+    /// Begins to take in the backup of another cluster, as what this one begins with: `point` takes the place of
+    /// the last entry that was applied there. The store goes on as it is.
+    ///
+    /// # Errors
+    /// [`SnapshotError`] if it is of another format, or anything was applied to this store.
+    pub fn begin_restore(
+        &self,
+        backup: SnapshotHeader,
+        point: AppliedPoint,
+    ) -> Result<Install, SnapshotError> {
+        let hasher = backup.hasher();
+        let install = self.begin_install(SnapshotHeader {
+            cluster_id: self.live().cluster_id,
+            index: point.index,
+            raft: point.raft,
+            ..backup
+        })?;
+        Ok(Install { hasher, ..install })
+    }
+
     fn check_not_stale(&self, header: &SnapshotHeader) -> Result<(), SnapshotError> {
         let applied = self.live().applied_index();
         if header.index < applied {

@@ -94,7 +94,8 @@ fn reads_of(command: &Command, wanted: &mut Vec<Range>) {
         | Command::LeaseGrant(_)
         | Command::LeaseRevoke(_)
         | Command::LeaseRenew(_)
-        | Command::LeaseExpire(_) => {}
+        | Command::LeaseExpire(_)
+        | Command::Alarm(_) => {}
     }
 }
 

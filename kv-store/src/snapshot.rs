@@ -73,6 +73,7 @@ impl SnapshotHeader {
 pub struct SnapshotView {
     pin: Pin,
     header: SnapshotHeader,
+    keys: usize,
     facts: Vec<Fact>,
 }
 
@@ -84,7 +85,7 @@ impl Store {
     /// [`Fault`] if the engine does not take that in.
     pub fn snapshot(&self) -> Result<SnapshotView, Fault> {
         let live: Arc<Live> = self.live();
-        let (pin, (header, facts, items)) = Pin::new(live.clone(), |core| {
+        let (pin, (header, keys, facts, items)) = Pin::new(live.clone(), |core| {
             let (index, raft) = match &core.applied {
                 Some(point) => (point.index, point.raft.clone()),
                 None => (0, Bytes::new()),
@@ -98,10 +99,16 @@ impl Store {
                 compacted: core.state.compacted(),
                 bytes_estimate: core.state.live_bytes(),
             };
-            (header, core.state.facts().collect(), live.queue.pushed())
+            let facts = core.state.facts().collect();
+            (header, core.state.keys(), facts, live.queue.pushed())
         });
         live.queue.wait_written(items)?;
-        Ok(SnapshotView { pin, header, facts })
+        Ok(SnapshotView {
+            pin,
+            header,
+            keys,
+            facts,
+        })
     }
 }
 
@@ -109,6 +116,11 @@ impl SnapshotView {
     /// What the snapshot is of.
     pub fn header(&self) -> &SnapshotHeader {
         &self.header
+    }
+
+    /// How many keys exist in it.
+    pub fn keys(&self) -> usize {
+        self.keys
     }
 
     /// The chunks, of about `max_bytes` each: one is larger only if a single fact or block of records is. The last one

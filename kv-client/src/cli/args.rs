@@ -14,6 +14,7 @@ use super::lock::{ElectArgs, LOCK_HELP, LockArgs};
 use super::members::{AlarmCommand, DEFRAG_HELP, MemberCommand, parse_member};
 use super::password;
 use super::repl::REPL_HELP;
+use super::snapshot::SnapshotCommand;
 use super::tls::TlsArgs;
 use super::values::{bytes_parser, parse_duration, parse_lease, parse_not_negative, parse_positive};
 use super::watch::{WATCH_HELP, WatchArgs};
@@ -187,6 +188,9 @@ pub enum Command {
     /// Read commands one after the other from a terminal
     #[command(after_help = REPL_HELP)]
     Repl,
+    /// Fetch, check and restore backups
+    #[command(subcommand)]
+    Snapshot(SnapshotCommand),
     /// Measure throughput and latency
     #[command(subcommand)]
     Bench(BenchCommand),

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use super::args::{Args, Command, GlobalArgs, WriteOut};
 use super::commands::{Outcome, Session};
 use super::exit::{Exit, Failure};
-use super::{check, help, output, repl};
+use super::{check, help, output, repl, snapshot};
 use crate::bench;
 
 /// Runs a command: its answer to standard output, what went wrong to standard error.
@@ -52,6 +52,7 @@ async fn dispatch(global: &GlobalArgs, command: Option<&Command>) -> Outcome {
         }
         Some(Command::Bench(command)) => bench::run(global, command).await,
         Some(Command::Check(command)) => check::run(global, command).await,
+        Some(Command::Snapshot(command)) => snapshot::run(global, command).await,
         Some(command) => in_session(&Session::new(global)?, command).await,
     }
 }
@@ -77,6 +78,10 @@ async fn in_session(session: &Session, command: &Command) -> Outcome {
         Command::User(command) => session.user(command).await,
         Command::Role(command) => session.role(command).await,
         Command::Auth(command) => session.auth(*command).await,
-        Command::Completion { .. } | Command::Bench(_) | Command::Check(_) | Command::Repl => Ok(Exit::Ok),
+        Command::Completion { .. }
+        | Command::Bench(_)
+        | Command::Check(_)
+        | Command::Snapshot(_)
+        | Command::Repl => Ok(Exit::Ok),
     }
 }

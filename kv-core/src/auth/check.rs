@@ -101,7 +101,7 @@ impl<L: LeaseKeys> Check<'_, L> {
             Command::LeaseRevoke(revoke) => self.writes_lease(revoke.id),
             Command::LeaseRenew(renew) => renew.ids.iter().all(|&id| self.writes_lease(id)),
             Command::LeaseGrant(_) | Command::Compact(_) => true,
-            Command::LeaseExpire(_) | Command::Auth(_) => false,
+            Command::LeaseExpire(_) | Command::Auth(_) | Command::Alarm(_) => false,
             Command::As { .. } => self.command(command.bare()),
         }
     }

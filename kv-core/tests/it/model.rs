@@ -121,6 +121,7 @@ impl Model {
                 }
                 Ok(Response::LeaseExpire { expired })
             }
+            Command::Alarm(_) => unreachable!("alarms have tests of their own"),
         };
         if result.is_ok() && draft.changed {
             self.contents.push(draft.content);

@@ -399,6 +399,7 @@ fn response(revision: i64, answer: &Response, indent: &str) -> String {
         Response::LeaseRevoke => text += "revoked\n",
         Response::LeaseRenew { ttls_s } => text += &format!("renewed ttls={ttls_s:?}\n"),
         Response::LeaseExpire { expired } => text += &format!("expired {expired:?}\n"),
+        Response::Alarm { alarm } => text += &format!("{alarm:?}\n"),
     }
     text
 }

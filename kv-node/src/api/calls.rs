@@ -113,7 +113,7 @@ impl Api {
     }
 
     /// Reads what may be much, without holding up whoever else this thread serves.
-    async fn scan<T>(&self, read: impl FnOnce() -> T) -> T {
+    pub(super) async fn scan<T>(&self, read: impl FnOnce() -> T) -> T {
         // The semaphore is never closed.
         let _permit = self.0.scans.acquire().await;
         may_wait(read)

@@ -239,7 +239,8 @@ fn response_op((revision, response): (i64, Response)) -> Result<pb::ResponseOp, 
         | Response::LeaseGrant { .. }
         | Response::LeaseRevoke
         | Response::LeaseRenew { .. }
-        | Response::LeaseExpire { .. } => return Err(ApiError::WrongAnswer),
+        | Response::LeaseExpire { .. }
+        | Response::Alarm { .. } => return Err(ApiError::WrongAnswer),
     };
     Ok(pb::ResponseOp {
         response: Some(response),

@@ -43,9 +43,6 @@ pub enum ApiError {
     /// A compare of a transaction names a comparison or a target that does not exist.
     #[error("unknown compare")]
     UnknownCompare,
-    /// An alarm is to be set or cleared by hand.
-    #[error("alarms clear themselves")]
-    AlarmsClearThemselves,
     /// This node's store could not be read.
     #[error("store: {0}")]
     Store(String),
@@ -169,12 +166,6 @@ impl ApiError {
                 "unknown_compare",
                 "quorate: compare with an unknown result or target",
             ),
-            ApiError::AlarmsClearThemselves => row(
-                Code::Unimplemented,
-                Http::NOT_IMPLEMENTED,
-                "alarms_clear_themselves",
-                "quorate: alarms are not set or cleared by hand: NOSPACE ends when there is room again",
-            ),
             ApiError::Store(_) => row(
                 Code::Internal,
                 Http::INTERNAL_SERVER_ERROR,
@@ -242,6 +233,19 @@ fn refused(error: kv_core::Error) -> Row {
             Http::CONFLICT,
             "lease_exists",
             "etcdserver: lease already exists",
+        ),
+        Error::NoSpace => NO_SPACE,
+        Error::Corrupt => row(
+            Code::DataLoss,
+            Http::INTERNAL_SERVER_ERROR,
+            "corrupt",
+            "etcdserver: corrupt cluster",
+        ),
+        Error::TooManyAlarms => row(
+            Code::ResourceExhausted,
+            Http::TOO_MANY_REQUESTS,
+            "too_many_alarms",
+            "quorate: too many alarms",
         ),
         Error::LeaseTtlTooLarge => row(
             Code::OutOfRange,
@@ -328,12 +332,7 @@ fn proposed(error: ProposeError) -> Row {
         ProposeError::TooManyRequests => TOO_MANY_REQUESTS,
         ProposeError::Stopped => STOPPED,
         ProposeError::TooLarge => REQUEST_TOO_LARGE,
-        ProposeError::NoSpace => row(
-            Code::ResourceExhausted,
-            StatusCode::INSUFFICIENT_STORAGE,
-            "no_space",
-            "etcdserver: mvcc: database space exceeded",
-        ),
+        ProposeError::NoSpace => NO_SPACE,
         ProposeError::TimedOut => unknown("timed_out", "etcdserver: request timed out"),
         ProposeError::LeaderLost => unknown(
             "leader_lost",
@@ -367,6 +366,12 @@ const REQUEST_TOO_LARGE: Row = row(
     "request_too_large",
     "etcdserver: request is too large",
 );
+const NO_SPACE: Row = row(
+    Code::ResourceExhausted,
+    StatusCode::INSUFFICIENT_STORAGE,
+    "no_space",
+    "etcdserver: mvcc: database space exceeded",
+);
 const NO_LEADER: Row = row(
     Code::Unavailable,
     StatusCode::SERVICE_UNAVAILABLE,
@@ -399,7 +404,10 @@ mod tests {
 
     use super::*;
 
-    const REFUSALS: [Error; 12] = [
+    const REFUSALS: [Error; 15] = [
+        Error::NoSpace,
+        Error::Corrupt,
+        Error::TooManyAlarms,
         Error::EmptyKey,
         Error::KeyNotFound,
         Error::ValueProvided,
@@ -431,7 +439,6 @@ mod tests {
         let mut all = vec![
             ApiError::RequestTooLarge,
             ApiError::UnknownCompare,
-            ApiError::AlarmsClearThemselves,
             ApiError::Store("disk".into()),
             ApiError::Overtaken,
             ApiError::WrongAnswer,
@@ -484,6 +491,7 @@ mod tests {
                 Code::ResourceExhausted,
                 "etcdserver: mvcc: database space exceeded",
             ),
+            (Code::DataLoss, "etcdserver: corrupt cluster"),
             (Code::ResourceExhausted, "etcdserver: too many requests"),
             (Code::NotFound, "etcdserver: requested lease not found"),
             (Code::FailedPrecondition, "etcdserver: lease already exists"),

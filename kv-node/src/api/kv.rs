@@ -1,5 +1,6 @@
 //! etcd's KV service: decode, check, ask, encode. What a request does is decided in kv-core.
 
+use futures::{StreamExt, stream::BoxStream};
 use kv_core::Command;
 use kv_proto::etcdserverpb::{self as pb, kv_server::Kv};
 use prost::Message;
@@ -10,6 +11,7 @@ use super::{
     convert,
     errors::ApiError,
     metrics::Method,
+    range_stream,
     session::Session,
 };
 
@@ -25,6 +27,17 @@ impl KvService {
         let consistency = Consistency::of(request.serializable);
         let (revision, result) = session.range(&convert::range(request)?, consistency).await?;
         Ok(convert::range_response(self.0.header(revision), result))
+    }
+
+    /// Counted as done when the first piece is decided.
+    async fn range_stream(
+        &self,
+        session: Session,
+        request: pb::RangeRequest,
+    ) -> Result<<KvService as Kv>::RangeStreamStream, ApiError> {
+        let consistency = Consistency::of(request.serializable);
+        let pieces = range_stream::pieces(session, convert::range(request)?, consistency).await?;
+        Ok(pieces.boxed())
     }
 
     async fn put(&self, session: &Session, request: pb::PutRequest) -> Result<pb::PutResponse, ApiError> {
@@ -113,12 +126,14 @@ impl Kv for KvService {
         call.end(self.compact(&session, request.into_inner()).await)
     }
 
-    type RangeStreamStream = futures::stream::Empty<Result<pb::RangeStreamResponse, Status>>;
+    type RangeStreamStream = BoxStream<'static, Result<pb::RangeStreamResponse, Status>>;
 
     async fn range_stream(
         &self,
-        _request: Request<pb::RangeRequest>,
+        request: Request<pb::RangeRequest>,
     ) -> Result<Response<Self::RangeStreamStream>, Status> {
-        Err(Status::unimplemented("not served yet"))
+        let call = self.0.metrics().call(Method::RangeStream);
+        let session = self.0.session(&request);
+        call.end(self.range_stream(session, request.into_inner()).await)
     }
 }

@@ -1,6 +1,9 @@
-//! etcd's Maintenance service, as far as it is served: the node's status and alarms, and the hash of its keys.
+//! etcd's Maintenance service: status, alarms, hashes, backups, and who leads.
 
+use futures::{StreamExt, stream::BoxStream};
+use kv_core::{Alarm, AlarmChange, AlarmKind, Command};
 use kv_proto::etcdserverpb::{self as pb, maintenance_server::Maintenance};
+use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status};
 
 use super::{
@@ -10,7 +13,10 @@ use super::{
     ops::{ETCD_CLUSTER_VERSION, ETCD_VERSION},
     session::Session,
 };
-use crate::node::MemberInfo;
+use crate::{
+    backup,
+    node::{MemberInfo, ProposeError},
+};
 
 /// The service.
 pub(super) struct MaintenanceService(pub(super) Api);
@@ -38,24 +44,44 @@ impl MaintenanceService {
         }
     }
 
-    /// The alarms of this node. It raises and clears them by itself, so they can only be asked for.
     async fn alarm(
         &self,
         session: &Session,
         request: &pb::AlarmRequest,
     ) -> Result<pb::AlarmResponse, ApiError> {
-        if request.action() != pb::alarm_request::AlarmAction::Get {
-            session.allow(kv_core::Request::Admin).await?;
-            return Err(ApiError::AlarmsClearThemselves);
-        }
-        let no_space = pb::AlarmMember {
-            member_id: self.0.node().identity().member_id,
-            alarm: pb::AlarmType::Nospace.into(),
+        use pb::alarm_request::AlarmAction;
+        let kind = match pb::AlarmType::try_from(request.alarm) {
+            Ok(pb::AlarmType::Nospace) => Some(AlarmKind::NoSpace),
+            Ok(pb::AlarmType::Corrupt) => Some(AlarmKind::Corrupt),
+            Ok(pb::AlarmType::None) | Err(_) => None,
         };
-        let is_full = self.0.node().is_out_of_space();
+        let action = AlarmAction::try_from(request.action).map_err(|_| UpkeepError::UnknownAction)?;
+        let alarms = match (action, kind) {
+            (AlarmAction::Get, kind) => {
+                self.0.barrier().await?;
+                let mut alarms = self.0.node().alarms();
+                alarms.retain(|alarm| kind.is_none_or(|kind| alarm.kind == kind));
+                alarms
+            }
+            // Nothing is meant; etcd does nothing.
+            (AlarmAction::Activate | AlarmAction::Deactivate, None) => Vec::new(),
+            (action, Some(kind)) => {
+                let alarm = Alarm {
+                    member_id: request.member_id,
+                    kind,
+                    by_itself: false,
+                };
+                let raise = action == AlarmAction::Activate;
+                let change = Command::Alarm(AlarmChange { alarm, raise });
+                match session.propose(change).await? {
+                    (_, kv_core::Response::Alarm { alarm }) => alarm.into_iter().collect(),
+                    _ => return Err(ApiError::WrongAnswer),
+                }
+            }
+        };
         Ok(pb::AlarmResponse {
             header: Some(self.0.header(self.0.node().store().revision())),
-            alarms: is_full.then_some(no_space).into_iter().collect(),
+            alarms: alarms.into_iter().map(alarm_member).collect(),
         })
     }
 
@@ -95,7 +121,7 @@ impl MaintenanceService {
         })
     }
 
-    async fn move_leader(&self, request: &pb::MoveLeaderRequest) -> Result<pb::MoveLeaderResponse, ApiError> {
+    async fn move_leader(&self, request: pb::MoveLeaderRequest) -> Result<pb::MoveLeaderResponse, ApiError> {
         let node = self.0.node();
         let own = node.identity().member_id;
         if node.status().leader != Some(own) {
@@ -129,6 +155,45 @@ impl MaintenanceService {
     }
 }
 
+fn alarm_member(alarm: Alarm) -> pb::AlarmMember {
+    let kind = match alarm.kind {
+        AlarmKind::NoSpace => pb::AlarmType::Nospace,
+        AlarmKind::Corrupt => pb::AlarmType::Corrupt,
+    };
+    pb::AlarmMember {
+        member_id: alarm.member_id,
+        alarm: kind.into(),
+    }
+}
+
+/// Snapshots on their way out of this process at a time: each keeps what was compacted since from being freed.
+static SNAPSHOTS: Semaphore = Semaphore::const_new(SNAPSHOTS_MAX);
+const SNAPSHOTS_MAX: usize = 8;
+
+impl MaintenanceService {
+    /// A backup, see [`backup`]. Counted as done when it begins.
+    fn snapshot(&self) -> Result<BoxStream<'static, Result<pb::SnapshotResponse, Status>>, ApiError> {
+        let one = SNAPSHOTS
+            .try_acquire()
+            .map_err(|_| ApiError::Propose(ProposeError::TooManyRequests))?;
+        let header = self.0.header(self.0.node().store().revision());
+        let pieces = backup::stream(self.0.node().store().clone()).map(move |piece| {
+            let _one = &one;
+            let backup::Piece {
+                bytes,
+                remaining_bytes,
+            } = piece.map_err(ApiError::from)?;
+            Ok(pb::SnapshotResponse {
+                header: Some(header),
+                remaining_bytes,
+                blob: bytes,
+                version: ETCD_CLUSTER_VERSION.into(),
+            })
+        });
+        Ok(pieces.boxed())
+    }
+}
+
 /// Two or three numbers with points between them.
 fn is_version(text: &str) -> bool {
     let parts: Vec<&str> = text.split('.').collect();
@@ -153,7 +218,7 @@ impl Maintenance for MaintenanceService {
     async fn alarm(&self, request: Request<pb::AlarmRequest>) -> Result<Response<pb::AlarmResponse>, Status> {
         let call = self.0.metrics().call(Method::Alarm);
         let session = self.0.session(&request);
-        call.end(self.alarm(&session, request.get_ref()).await)
+        call.end(self.alarm(&session, &request.into_inner()).await)
     }
 
     async fn hash_kv(
@@ -164,13 +229,14 @@ impl Maintenance for MaintenanceService {
         call.end(self.hash_kv(request.into_inner()).await)
     }
 
-    type SnapshotStream = futures::stream::Empty<Result<pb::SnapshotResponse, Status>>;
+    type SnapshotStream = BoxStream<'static, Result<pb::SnapshotResponse, Status>>;
 
     async fn snapshot(
         &self,
         _request: Request<pb::SnapshotRequest>,
     ) -> Result<Response<Self::SnapshotStream>, Status> {
-        Err(Status::unimplemented("not served yet"))
+        let call = self.0.metrics().call(Method::Snapshot);
+        call.end(MaintenanceService::snapshot(self))
     }
 
     async fn defragment(
@@ -191,7 +257,7 @@ impl Maintenance for MaintenanceService {
         request: Request<pb::MoveLeaderRequest>,
     ) -> Result<Response<pb::MoveLeaderResponse>, Status> {
         let call = self.0.metrics().call(Method::MoveLeader);
-        call.end(self.move_leader(request.get_ref()).await)
+        call.end(self.move_leader(request.into_inner()).await)
     }
 
     async fn downgrade(

@@ -92,6 +92,7 @@ pub(super) enum Method {
     DeleteRange,
     Txn,
     Compact,
+    RangeStream,
     MemberList,
     MemberAdd,
     MemberRemove,
@@ -101,6 +102,7 @@ pub(super) enum Method {
     Alarm,
     Defragment,
     Hash,
+    Snapshot,
     MoveLeader,
     Downgrade,
     LeaseGrant,
@@ -130,12 +132,13 @@ pub(super) enum Method {
 
 impl Method {
     /// Service and method, in the order of the variants.
-    const NAMES: [(&'static str, &'static str); 39] = [
+    const NAMES: [(&'static str, &'static str); 41] = [
         ("etcdserverpb.KV", "Range"),
         ("etcdserverpb.KV", "Put"),
         ("etcdserverpb.KV", "DeleteRange"),
         ("etcdserverpb.KV", "Txn"),
         ("etcdserverpb.KV", "Compact"),
+        ("etcdserverpb.KV", "RangeStream"),
         ("etcdserverpb.Cluster", "MemberList"),
         ("etcdserverpb.Cluster", "MemberAdd"),
         ("etcdserverpb.Cluster", "MemberRemove"),
@@ -145,6 +148,7 @@ impl Method {
         ("etcdserverpb.Maintenance", "Alarm"),
         ("etcdserverpb.Maintenance", "Defragment"),
         ("etcdserverpb.Maintenance", "Hash"),
+        ("etcdserverpb.Maintenance", "Snapshot"),
         ("etcdserverpb.Maintenance", "MoveLeader"),
         ("etcdserverpb.Maintenance", "Downgrade"),
         ("etcdserverpb.Lease", "LeaseGrant"),

@@ -35,6 +35,7 @@ mod metrics;
 mod ops;
 mod problem;
 mod process;
+mod range_stream;
 mod rest;
 mod session;
 mod watch;

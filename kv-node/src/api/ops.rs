@@ -20,7 +20,7 @@ use axum::{
     routing::{MethodRouter, get},
 };
 use http::{HeaderValue, Method, StatusCode, Uri, header};
-use kv_core::Caller;
+use kv_core::{AlarmKind, Caller};
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -95,8 +95,16 @@ fn flag(uri: &Uri, name: &str) -> bool {
         })
 }
 
+/// The values that the query gives for a name.
+fn values(uri: &Uri, name: &str) -> Vec<String> {
+    let pairs = uri.query().unwrap_or("").split('&');
+    let given = pairs.filter_map(|pair| pair.split_once('=').filter(|(key, _)| *key == name));
+    given.map(|(_, value)| value.to_owned()).collect()
+}
+
 async fn health(State(api): State<Api>, uri: Uri) -> Response {
-    let reason = unhealthy(&api, flag(&uri, "serializable")).await;
+    let excluded = values(&uri, "exclude");
+    let reason = unhealthy(&api, flag(&uri, "serializable"), &excluded).await;
     let (status, health) = match reason {
         None => {
             api.metrics().health_success.increment(1);
@@ -114,10 +122,20 @@ async fn health(State(api): State<Api>, uri: Uri) -> Response {
         .into_response()
 }
 
-/// etcd's test: a leader is known and a read succeeds, a linearizable one unless told otherwise.
-async fn unhealthy(api: &Api, serializable: bool) -> Option<String> {
+/// etcd's test: no alarm but those excluded, a leader is known and a read succeeds, a linearizable one unless told otherwise.
+async fn unhealthy(api: &Api, serializable: bool, excluded: &[String]) -> Option<String> {
     if !serializable && api.node().status().leader.is_none() {
         return Some("RAFT NO LEADER".into());
+    }
+    let excluded = |kind: &str| excluded.iter().any(|name| name == kind);
+    for alarm in api.node().alarms() {
+        let kind = match alarm.kind {
+            AlarmKind::NoSpace => "NOSPACE",
+            AlarmKind::Corrupt => "CORRUPT",
+        };
+        if !excluded(kind) {
+            return Some(format!("ALARM {kind}"));
+        }
     }
     let probe = kv_core::Range {
         key: "health".into(),

@@ -8,6 +8,7 @@ use std::{ops::Deref, sync::Arc};
 
 use http::{Extensions, HeaderMap, HeaderValue};
 use kv_core::{Caller, Command, Range, RangeResult, Request, Response, Txn};
+use kv_store::RangePieces;
 use kv_tls::PeerCertificate;
 
 use super::{
@@ -101,6 +102,21 @@ impl Session {
         self.settle(consistency).await?;
         let caller = self.caller().await?;
         self.api.range_by(&caller, range).await
+    }
+
+    /// Decides a read that is answered piece by piece.
+    pub(super) async fn range_pieces(
+        &self,
+        range: &Range,
+        consistency: Consistency,
+    ) -> Result<RangePieces, ApiError> {
+        self.settle(consistency).await?;
+        let caller = self.caller().await?;
+        let decided = self
+            .api
+            .scan(|| self.node().store().range_pieces_by(&caller, range))
+            .await;
+        Ok(decided?)
     }
 
     /// Answers a transaction that does not write, without the log.

@@ -50,6 +50,9 @@ pub struct Hello {
     pub instance: u64,
     /// What it says of itself.
     pub seen: Seen,
+    /// The hash of the backup that its cluster is made of, if it is.
+    #[serde(default)]
+    pub restored: Option<String>,
     /// The members of its cluster, as last seen.
     pub members: BTreeMap<u64, Member>,
 }
@@ -193,6 +196,7 @@ impl Local {
             protocol: PROTOCOL,
             instance: self.instance,
             seen: self.seen(),
+            restored: self.identity.restored.clone(),
             members: self.identity.members.clone(),
         }
     }

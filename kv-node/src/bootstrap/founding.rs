@@ -77,6 +77,7 @@ pub async fn found_static(
     let majority = ids.members.len() / 2 + 1;
     loop {
         let answers = discover::ask_all(client, &urls, ids.node_id).await;
+        refuse_other_backup(&answers, local.lock().identity().restored.clone())?;
         refuse_second_life(&answers, &ids)?;
         let found = 1 + answers.keys().filter(|id| ids.members.contains_key(id)).count();
         if found >= majority {
@@ -91,6 +92,18 @@ pub async fn found_static(
             format!("waiting for a majority of --initial-cluster: {found} of {majority} nodes found"),
         );
         tokio::time::sleep(ROUND_PAUSE).await;
+    }
+}
+
+/// Founders with different data would make different clusters, each of a part of the list.
+fn refuse_other_backup(answers: &Answers, ours: Option<String>) -> Result<(), BootstrapError> {
+    match answers.values().find(|(_, hello)| hello.restored != ours) {
+        Some((url, hello)) => Err(BootstrapError::OtherBackup {
+            url: url.clone(),
+            ours,
+            theirs: hello.restored.clone(),
+        }),
+        None => Ok(()),
     }
 }
 

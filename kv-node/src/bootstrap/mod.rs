@@ -136,9 +136,30 @@ pub enum BootstrapError {
         /// The id it had.
         node_id: u64,
     },
+    /// Not all founders have the same backup.
+    #[error(
+        "this node {}, but the one at {url} {}: restore the same backup on every member of --initial-cluster, or on none",
+        restored_from(ours),
+        restored_from(theirs)
+    )]
+    OtherBackup {
+        /// The other node.
+        url: String,
+        /// The hash of this node's backup.
+        ours: Option<String>,
+        /// The hash of the other's.
+        theirs: Option<String>,
+    },
     /// The cluster does not give this node the place that was made for it.
     #[error("the cluster refuses this node: {0}")]
     PlaceRefused(String),
+}
+
+fn restored_from(backup: &Option<String>) -> String {
+    match backup {
+        Some(hash) => format!("starts with the backup {hash}"),
+        None => "starts without a backup".to_owned(),
+    }
 }
 
 /// A 64-bit id out of a hash; never 0, which means "none" on etcd's wire.

@@ -18,10 +18,7 @@ use super::{
     submit::{SubmitError, Submitter},
     types::{Applied, Proposal, Raft},
 };
-use crate::{
-    lease::clock::ClusterClock,
-    space::{Space, grows},
-};
+use crate::{lease::clock::ClusterClock, space::Space};
 
 /// Proposals that may wait on one node at a time; beyond it: `etcdserver: too many requests`.
 pub const PENDING_MAX: usize = 8192;
@@ -175,7 +172,7 @@ impl Proposer {
 
     /// Proposes to this node's own Raft; it refuses unless it leads with a quorum.
     async fn here(&self, proposal: Proposal, command: &Command, deadline: Instant) -> Attempt {
-        if grows(command) && self.space.is_exhausted() {
+        if command.grows() && self.space.is_exhausted() {
             return Attempt::Failed(ProposeError::NoSpace);
         }
         // Bytes count as well as proposals: few large ones fill the log's queue as many small ones do.

@@ -188,3 +188,78 @@ async fn upkeep() {
     assert_eq!(refused, (Code::Unknown, "etcdserver: unknown method".to_owned()));
     server.stop().await;
 }
+
+#[tokio::test]
+async fn alarms_refuse_what_etcds_do() {
+    let server = Server::start().await;
+    let mut maintenance = server.maintenance();
+    let member_id = server.node.identity().member_id;
+    let ask = |action: pb::alarm_request::AlarmAction, alarm: pb::AlarmType| pb::AlarmRequest {
+        action: action.into(),
+        member_id,
+        alarm: alarm.into(),
+    };
+    use pb::{AlarmType::*, alarm_request::AlarmAction::*};
+    let put = || pb::PutRequest {
+        key: "a".into(),
+        ..Default::default()
+    };
+    let delete = || pb::DeleteRangeRequest {
+        key: "a".into(),
+        ..Default::default()
+    };
+    let mut alarm = async |action, kind| {
+        maintenance
+            .alarm(ask(action, kind))
+            .await
+            .unwrap()
+            .into_inner()
+            .alarms
+    };
+    let member = |kind: pb::AlarmType| pb::AlarmMember {
+        member_id,
+        alarm: kind.into(),
+    };
+
+    assert_eq!(alarm(Get, None).await, []);
+    assert_eq!(alarm(Deactivate, Nospace).await, [], "nothing to end is no error");
+    assert_eq!(alarm(Activate, Nospace).await, [member(Nospace)]);
+    assert_eq!(alarm(Activate, Nospace).await, [member(Nospace)]);
+    let full = (
+        Code::ResourceExhausted,
+        "etcdserver: mvcc: database space exceeded".to_owned(),
+    );
+    assert_eq!(refusal(server.kv().put(put()).await), full);
+    server.kv().delete_range(delete()).await.unwrap();
+    let status = server
+        .maintenance()
+        .status(pb::StatusRequest {})
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(status.errors, [format!("memberID:{member_id} alarm:NOSPACE ")]);
+    assert_eq!(server.get("/health").await.json()["reason"], "ALARM NOSPACE");
+    assert_eq!(
+        server.get("/health?exclude=NOSPACE").await.json()["health"],
+        "true"
+    );
+
+    assert_eq!(alarm(Activate, Corrupt).await, [member(Corrupt)]);
+    assert_eq!(alarm(Get, None).await, [member(Nospace), member(Corrupt)]);
+    assert_eq!(alarm(Get, Corrupt).await, [member(Corrupt)]);
+    let corrupt = (Code::DataLoss, "etcdserver: corrupt cluster".to_owned());
+    assert_eq!(refusal(server.kv().put(put()).await), corrupt);
+    assert_eq!(refusal(server.kv().delete_range(delete()).await), corrupt);
+    let range = pb::RangeRequest {
+        key: "a".into(),
+        ..Default::default()
+    };
+    server.kv().range(range).await.unwrap();
+
+    assert_eq!(alarm(Activate, None).await, [], "no alarm is meant");
+    assert_eq!(alarm(Deactivate, Corrupt).await, [member(Corrupt)]);
+    assert_eq!(alarm(Deactivate, Nospace).await, [member(Nospace)]);
+    assert_eq!(alarm(Get, None).await, []);
+    server.kv().put(put()).await.unwrap();
+    server.stop().await;
+}

@@ -451,11 +451,7 @@ async fn sizes() {
 #[tokio::test]
 async fn what_is_not_served_is_unimplemented() {
     let server = Server::start().await;
-    for path in [
-        "/etcdserverpb.KV/RangeStream",
-        "/etcdserverpb.Lease/LeaseGrant",
-        "/nothing.At/All",
-    ] {
+    for path in ["/etcdserverpb.Lease/LeaseGrant", "/nothing.At/All"] {
         let mut grpc = tonic::client::Grpc::new(server.channel());
         grpc.ready().await.unwrap();
         let codec = tonic_prost::ProstCodec::<RangeRequest, pb::RangeResponse>::default();
@@ -464,24 +460,4 @@ async fn what_is_not_served_is_unimplemented() {
         assert_eq!(refusal(answer).0, Code::Unimplemented, "{path}");
     }
     server.stop().await;
-}
-
-#[tokio::test]
-async fn alarms_can_be_asked_for_and_clear_themselves() {
-    let server = Server::start().await;
-    let mut maintenance = server.maintenance();
-    let get = maintenance
-        .alarm(pb::AlarmRequest::default())
-        .await
-        .unwrap()
-        .into_inner();
-    assert_eq!(get.alarms, []);
-    let clear = pb::AlarmRequest {
-        action: pb::alarm_request::AlarmAction::Deactivate.into(),
-        ..pb::AlarmRequest::default()
-    };
-    assert_eq!(
-        maintenance.alarm(clear).await.unwrap_err().code(),
-        tonic::Code::Unimplemented
-    );
 }

@@ -114,6 +114,7 @@ impl Server {
             },
             max_voters: 5,
             max_learners: 1,
+            retention: None,
             quota_bytes: 1 << 30,
             heartbeat_interval_ms: 75,
             election_timeout_ms: 300,

@@ -12,6 +12,7 @@ mod grpc;
 mod harness;
 mod lease;
 mod ops;
+mod range_stream;
 mod rest;
 mod watch;
 mod watch_cluster;
