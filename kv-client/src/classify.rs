@@ -60,7 +60,7 @@ impl From<Status> for Failure {
     fn from(status: Status) -> Failure {
         let source = std::error::Error::source(&status);
         let kind = match source.map(|source| source.downcast_ref::<SendError>()) {
-            Some(Some(SendError::NotSent(_))) => Kind::Unreachable,
+            Some(Some(SendError::NotSent(..))) => Kind::Unreachable,
             Some(Some(SendError::NotGrpc(http))) => {
                 return Failure {
                     kind: of_http(*http),

@@ -211,8 +211,8 @@ const TOKEN: &str = "token";
 /// Why a request got no response.
 #[derive(Debug)]
 pub(crate) enum SendError {
-    /// It never left this process.
-    NotSent(hyper::Error),
+    /// It never left this process; and what may help.
+    NotSent(hyper::Error, &'static str),
     /// It may have reached the server.
     Broken(hyper::Error),
     /// Whoever answered does not speak gRPC.
@@ -222,7 +222,7 @@ pub(crate) enum SendError {
 impl fmt::Display for SendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            SendError::NotSent(error) => write!(f, "not sent: {}", describe(error)),
+            SendError::NotSent(error, hint) => write!(f, "not sent: {}{hint}", describe(error)),
             SendError::Broken(error) => write!(f, "connection lost: {}", describe(error)),
             SendError::NotGrpc(status) => write!(
                 f,
@@ -249,10 +249,14 @@ impl tower::Service<Request<Body>> for Channel {
         if let Some(token) = &self.token {
             request.headers_mut().insert(TOKEN, token.clone());
         }
+        let hint = match self.origin.scheme_str() {
+            Some("https") => "",
+            _ => " (does the server want https://?)",
+        };
         let sent = self.sender.try_send_request(request);
         Box::pin(async move {
             let response = sent.await.map_err(|error| match error.message() {
-                Some(_) => SendError::NotSent(error.into_error()),
+                Some(_) => SendError::NotSent(error.into_error(), hint),
                 None => SendError::Broken(error.into_error()),
             })?;
             if is_grpc(&response) {
