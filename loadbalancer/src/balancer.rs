@@ -6,8 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
+use kv_client::Client;
 use kv_tls::{ClientTls, ServerTls};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::backend::Kind;
@@ -19,6 +21,7 @@ use crate::proxy::Proxy;
 use crate::resolve::Resolve;
 use crate::seed::Seed;
 use crate::serve::{ListenerLimits, ListenerStats, Server, Shutdown};
+use crate::services::{self, Instances};
 use crate::stats::{Stats, StatsPool};
 use crate::upstream::Limits;
 
@@ -34,6 +37,8 @@ pub struct PoolConfig {
     pub listen: SocketAddr,
     /// Where backends are found.
     pub seeds: Vec<Seed>,
+    /// The service whose instances are backends too, and the client to follow them with.
+    pub service: Option<(String, Client)>,
 }
 
 /// What a balancer does.
@@ -109,7 +114,7 @@ impl Balancer {
         for (kind, pool) in [(Kind::Node, &config.nodes), (Kind::Web, &config.web)] {
             if let Some(pool) = pool {
                 let (listener, addr) = bind(pool.flag, pool.listen).await?;
-                bound.push((kind, pool.seeds.clone(), listener, addr));
+                bound.push((kind, pool.clone(), listener, addr));
             }
         }
         let (stats_listener, stats_addr) = bind("--listen-stats", config.stats).await?;
@@ -118,11 +123,16 @@ impl Balancer {
         let clients = Shutdown::default();
         let rest = Shutdown::default();
         let mut pools = Vec::new();
-        for (kind, seeds, listener, listen) in bound {
+        for (kind, found_by, listener, listen) in bound {
+            let (instances, found) = watch::channel(Instances::new());
+            if let Some((service, client)) = found_by.service {
+                let following = services::follow(client, service, instances, rest.drain.clone());
+                rest.tasks.spawn(following);
+            }
             let pool = Arc::new(Pool::new(kind));
             let listener_stats = Arc::new(ListenerStats::default());
             let discovery = Discovery::new(
-                discovery_config(&config, seeds, own.clone()),
+                discovery_config(&config, found_by.seeds, found, own.clone()),
                 Arc::clone(&pool),
                 Arc::clone(&resolver),
             );
@@ -223,7 +233,12 @@ async fn bind(flag: &'static str, addr: SocketAddr) -> Result<(TcpListener, Sock
     Ok((listener, addr))
 }
 
-fn discovery_config(config: &Config, seeds: Vec<Seed>, own: Vec<SocketAddr>) -> DiscoveryConfig {
+fn discovery_config(
+    config: &Config,
+    seeds: Vec<Seed>,
+    instances: watch::Receiver<Instances>,
+    own: Vec<SocketAddr>,
+) -> DiscoveryConfig {
     DiscoveryConfig {
         seeds,
         interval: config.discovery_interval,
@@ -231,6 +246,7 @@ fn discovery_config(config: &Config, seeds: Vec<Seed>, own: Vec<SocketAddr>) -> 
         check: config.check,
         thresholds: config.thresholds,
         limits: config.limits,
+        instances,
         tls: config.backend_tls.clone(),
         own,
     }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use kv_client::Client;
 use kv_tls::TlsError;
 
 use crate::balancer::{Config, PoolConfig};
@@ -56,6 +57,9 @@ pub struct Args {
     #[arg(long, value_name = "HOST[:PORT]", value_delimiter = ',', env = "QUORATE_WEB_SEED",
         value_parser = parse_web_seed)]
     pub web_seed: Vec<Seed>,
+    /// The service under which web apps announce themselves in the store, as services/NAME/…; needs --seed.
+    #[arg(long, value_name = "NAME", env = "QUORATE_WEB_SERVICE", requires = "seed", value_parser = parse_service)]
+    pub web_service: Option<String>,
     /// Time from one look at names and member list to the next.
     #[arg(long, value_name = "TIME", default_value = "1s", env = "QUORATE_DISCOVERY_INTERVAL",
         value_parser = parse_time)]
@@ -119,21 +123,31 @@ pub struct Args {
 
 impl Args {
     /// The configuration that these arguments describe.
-    #[must_use]
     ///
     /// # Errors
     /// When certificates cannot be used; the text names flag and file.
-    pub fn into_config(self) -> Result<Config, TlsError> {
-        let (backend_tls, listen_tls) = (
-            self.tls.backends(&self.seed, &self.web_seed)?,
-            self.tls.listeners()?,
-        );
-        let pool = |flag, listen, seeds: Vec<Seed>| {
-            (!seeds.is_empty()).then_some(PoolConfig { flag, listen, seeds })
+    pub fn into_config(self) -> Result<Config, kv_client::Error> {
+        let tls_error = |error: TlsError| kv_client::Error::Tls {
+            message: error.to_string(),
+        };
+        let backend_tls = self.tls.backends(&self.seed, &self.web_seed).map_err(tls_error)?;
+        let listen_tls = self.tls.listeners().map_err(tls_error)?;
+        let service = match &self.web_service {
+            None => None,
+            Some(service) => Some((service.clone(), self.store()?)),
+        };
+        let pool = |flag, listen, seeds: Vec<Seed>, service: Option<(String, Client)>| {
+            let is_wanted = !seeds.is_empty() || service.is_some();
+            is_wanted.then_some(PoolConfig {
+                flag,
+                listen,
+                seeds,
+                service,
+            })
         };
         Ok(Config {
-            nodes: pool("--listen-client", self.listen_client, self.seed),
-            web: pool("--listen-http", self.listen_http, self.web_seed),
+            nodes: pool("--listen-client", self.listen_client, self.seed, None),
+            web: pool("--listen-http", self.listen_http, self.web_seed, service),
             stats: self.listen_stats,
             discovery_interval: self.discovery_interval,
             drain_timeout: self.drain_timeout,
@@ -163,6 +177,28 @@ impl Args {
             listen_tls,
         })
     }
+
+    /// A client of the nodes, for what the balancer itself wants to know from the store.
+    fn store(&self) -> Result<Client, kv_client::Error> {
+        let scheme = |seed: &Seed| if seed.tls { "" } else { "http://" };
+        let mut config =
+            kv_client::Config::new(self.seed.iter().map(|seed| format!("{}{seed}", scheme(seed))));
+        config.tls = kv_client::Tls {
+            ca: self.tls.backend_cacert.clone(),
+            cert: self.tls.backend_cert.clone(),
+            key: self.tls.backend_key.clone(),
+            insecure_skip_verify: false,
+        };
+        Client::new(config)
+    }
+}
+
+fn parse_service(text: &str) -> Result<String, String> {
+    let valid = |c: char| c.is_ascii_alphanumeric() || "-._".contains(c);
+    if text.is_empty() || !text.chars().all(valid) {
+        return Err("give a name of letters, digits, '-', '.' and '_'".into());
+    }
+    Ok(text.to_owned())
 }
 
 fn parse_node_seed(text: &str) -> Result<Seed, String> {
@@ -233,6 +269,13 @@ mod tests {
     }
 
     #[test]
+    fn a_service_stands_for_seeds() {
+        let args = parse(&["--seed", "kv-node", "--web-service", "webapp"]).unwrap();
+        let web = args.into_config().unwrap().web.unwrap();
+        assert_eq!((web.seeds.len(), web.service.unwrap().0.as_str()), (0, "webapp"));
+    }
+
+    #[test]
     fn errors_name_the_flag() {
         for (args, flag) in [
             (&[][..], "--seed"),
@@ -241,6 +284,8 @@ mod tests {
             (&["--seed", "a", "--listen-http", "8080"], "--listen-http"),
             (&["--seed", "https://:1"], "--seed"),
             (&["--seed", "a", "--rise", "0"], "--rise"),
+            (&["--web-seed", "a", "--web-service", "webapp"], "--seed"),
+            (&["--seed", "a", "--web-service", "a/b"], "--web-service"),
             (&["--seed", "a", "--sead", "b"], "--sead"),
         ] {
             let error = parse(args).unwrap_err();

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kv_tls::ClientTls;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -28,6 +28,7 @@ use crate::members::{Member, MemberSource, is_reachable};
 use crate::pool::{BACKENDS_MAX, Pool};
 use crate::resolve::Resolve;
 use crate::seed::Seed;
+use crate::services::Instances;
 use crate::upstream::{Dial, Limits};
 
 /// How a pool finds and judges its backends.
@@ -45,6 +46,8 @@ pub struct DiscoveryConfig {
     pub thresholds: Thresholds,
     /// Bounds of the connections to each backend.
     pub limits: Limits,
+    /// Instances that announced themselves; they are used like those that names lead to.
+    pub instances: watch::Receiver<Instances>,
     /// For backends that speak TLS.
     pub tls: Option<ClientTls>,
     /// The balancer's own listeners, which are never backends.
@@ -56,6 +59,8 @@ pub struct DiscoveryConfig {
 enum Origin {
     /// A seed name: used at once.
     Seed,
+    /// What it announced of itself: used at once.
+    Announcement,
     /// The member list, for the member of this id: used once proved.
     Member(u64),
 }
@@ -64,6 +69,7 @@ impl std::fmt::Display for Origin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Origin::Seed => f.write_str("seed"),
+            Origin::Announcement => f.write_str("announcement"),
             Origin::Member(id) => write!(f, "member list, for {id:x}"),
         }
     }
@@ -123,14 +129,17 @@ impl Discovery {
         let mut ticks = tokio::time::interval(self.config.interval);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let changed = Arc::clone(&self.changed);
+        let mut instances = self.config.instances.clone();
         loop {
-            tokio::select! {
+            let look = tokio::select! {
                 () = stop.cancelled() => return,
-                _ = ticks.tick() => tokio::select! {
-                    () = stop.cancelled() => return,
-                    () = self.look() => {}
-                },
-                () = changed.notified() => {}
+                _ = ticks.tick() => true,
+                // Without a service there is nobody who could send more.
+                Ok(()) = instances.changed() => true,
+                () = changed.notified() => false,
+            };
+            if look {
+                tokio::select! { () = stop.cancelled() => return, () = self.look() => {} }
             }
             self.settle();
             self.publish();
@@ -152,15 +161,24 @@ impl Discovery {
     /// Looks at names and members once.
     async fn look(&mut self) {
         let mut wanted = BTreeMap::new();
-        for seed in self.config.seeds.clone() {
-            for addr in self.resolve(&seed).await {
-                wanted.insert(addr, (Origin::Seed, self.dial(addr, &seed)));
+        let mut listed = self.config.seeds.clone();
+        let seeds = listed.len();
+        listed.extend(self.config.instances.borrow().values().cloned());
+        for (at, seed) in listed.iter().enumerate() {
+            let origin = if at < seeds {
+                Origin::Seed
+            } else {
+                Origin::Announcement
+            };
+            for addr in self.resolve(seed).await {
+                wanted.entry(addr).or_insert((origin, self.dial(addr, seed)));
             }
         }
         if self.pool.kind == Kind::Node {
             self.ask_members().await;
             self.add_members(&mut wanted).await;
         }
+        self.forget(&listed);
         self.reconcile(wanted);
     }
 
@@ -235,12 +253,14 @@ impl Discovery {
                 }
             }
         }
-        let urls: BTreeSet<&Seed> = self.members.iter().flat_map(|member| &member.urls).collect();
-        let seeds = &self.config.seeds;
-        self.resolved
-            .retain(|seed, _| seeds.contains(seed) || urls.contains(seed));
-        self.failing
-            .retain(|seed| seeds.contains(seed) || urls.contains(seed));
+    }
+
+    /// Forgets names that are not looked up any more.
+    fn forget(&mut self, listed: &[Seed]) {
+        let urls = self.members.iter().flat_map(|member| &member.urls);
+        let names: BTreeSet<&Seed> = urls.chain(listed).collect();
+        self.resolved.retain(|seed, _| names.contains(seed));
+        self.failing.retain(|seed| names.contains(seed));
     }
 
     /// Makes the entries follow what is wanted.

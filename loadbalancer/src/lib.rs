@@ -31,6 +31,7 @@ pub mod replay;
 pub mod resolve;
 pub mod seed;
 pub mod serve;
+pub mod services;
 pub mod sniff;
 pub mod stats;
 pub mod tls;

@@ -2,11 +2,12 @@
 
 use crate::clock::Clock;
 use crate::entry::{Entry, StoredEntry};
+use crate::live::Names;
 use crate::meter::Meter;
 use crate::name::Name;
 use crate::problem::Problem;
 use crate::registry::{Registration, Registry};
-use crate::{api, assets, health, layers, pages};
+use crate::{api, assets, events, health, layers, pages};
 use axum::Router;
 use axum::extract::State;
 use axum::middleware::{from_fn, from_fn_with_state};
@@ -23,6 +24,7 @@ pub const REQUESTS_MAX: usize = 512;
 /// What all requests share.
 pub struct App {
     pub(crate) registry: Registry,
+    pub(crate) names: Arc<Names>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) host: String,
     pub(crate) slots: Semaphore,
@@ -30,11 +32,12 @@ pub struct App {
 }
 
 impl App {
-    /// An app that serves at most [`REQUESTS_MAX`] requests at once. `host` is the name that it shows and writes into
-    /// the entries it takes.
-    pub fn new(registry: Registry, clock: Arc<dyn Clock>, host: String) -> App {
+    /// An app that serves at most [`REQUESTS_MAX`] requests at once. `names` feeds the pages that
+    /// are open, `host` is the name that it shows and writes into the entries it takes.
+    pub fn new(registry: Registry, names: Arc<Names>, clock: Arc<dyn Clock>, host: String) -> App {
         App {
             registry,
+            names,
             clock,
             host,
             slots: Semaphore::new(REQUESTS_MAX),
@@ -58,10 +61,12 @@ impl App {
             .route("/names/{name}", get(pages::lookup))
             .route("/api/names", get(api::list).post(api::create))
             .route("/api/names/{name}", get(api::lookup))
+            .route("/events", get(events::events))
             .fallback(no_such_page)
             .method_not_allowed_fallback(method_not_allowed)
             .route_layer(from_fn_with_state(app.clone(), layers::bound))
             .route(assets::STYLE_PATH, get(assets::style))
+            .route(assets::SCRIPT_PATH, get(assets::script))
             .route(assets::ICON_PATH, get(assets::icon))
             .route("/livez", get(health::livez))
             .route("/readyz", get(health::readyz))

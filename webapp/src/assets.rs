@@ -1,12 +1,14 @@
-//! The stylesheet and the icon: files of their own, because the page allows nothing inline, embedded in the binary.
+//! The stylesheet, the script and the icon: files of their own, because the page allows nothing inline, embedded in the binary.
 
 use axum::response::IntoResponse;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 
 const STYLE: &str = include_str!("../assets/style.css");
+const SCRIPT: &str = include_str!("../assets/live.js");
 const ICON: &str = include_str!("../assets/icon.svg");
 
 pub(crate) const STYLE_PATH: &str = "/assets/style.css";
+pub(crate) const SCRIPT_PATH: &str = "/assets/live.js";
 pub(crate) const ICON_PATH: &str = "/assets/icon.svg";
 
 /// How long a browser may keep an asset. Short, and the link carries the content's hash: behind one balancer there may
@@ -17,6 +19,22 @@ const CACHE: &str = "public, max-age=3600";
 pub(crate) fn style_link() -> String {
     const HASH: u64 = fnv1a(STYLE.as_bytes());
     format!("{STYLE_PATH}?v={HASH:016x}")
+}
+
+/// The link to the script.
+pub(crate) fn script_link() -> String {
+    const HASH: u64 = fnv1a(SCRIPT.as_bytes());
+    format!("{SCRIPT_PATH}?v={HASH:016x}")
+}
+
+pub(crate) async fn script() -> impl IntoResponse {
+    (
+        [
+            (CONTENT_TYPE, "text/javascript; charset=utf-8"),
+            (CACHE_CONTROL, CACHE),
+        ],
+        SCRIPT,
+    )
 }
 
 pub(crate) async fn style() -> impl IntoResponse {

@@ -8,10 +8,10 @@ use axum::response::Response;
 use http::{HeaderName, HeaderValue, header};
 use std::sync::Arc;
 
-/// Nothing may be loaded but this app's own stylesheet and icon, nothing may run, no other site may frame the page,
-/// and its forms can only be sent back here.
-const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; \
-                                       base-uri 'none'; frame-ancestors 'none'";
+/// Nothing may be loaded or asked for but what is this app's own, nothing inline may run, no other site may frame the
+/// page, and its forms can only be sent back here.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; \
+                                       img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
 const SECURITY_HEADERS: [(HeaderName, HeaderValue); 6] = [
     (

@@ -16,6 +16,7 @@
 //! | `POST /api/names` `{"name": NAME}` | 201 and the entry, `Location` set |
 //! | `GET /api/names?limit=&cursor=` | 200 `{"names": [entry…], "next": cursor or null}`; limit 1 to 100, default 20 |
 //! | `GET /api/names/NAME` | 200 and the entry |
+//! | `GET /events?after=REVISION` | the names registered after that revision, as they come: server-sent events |
 //! | `GET /livez`, `GET /readyz` | health, see [`health`] |
 //! | `GET /metrics` | request counts in Prometheus' text format |
 //!
@@ -44,6 +45,7 @@
 //! | 504 | `timeout` | a read took too long; nothing has changed |
 //! | 504 | `outcome_unknown` | the name may have been stored: look it up |
 
+pub mod announce;
 mod api;
 mod app;
 mod assets;
@@ -51,9 +53,11 @@ mod body;
 pub mod cli;
 pub mod clock;
 pub mod entry;
+mod events;
 pub mod health;
 pub mod keys;
 mod layers;
+pub mod live;
 mod meter;
 pub mod name;
 mod pages;

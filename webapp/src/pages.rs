@@ -1,7 +1,7 @@
 //! The pages: plain HTML, rendered here, working without JavaScript. askama escapes every text.
 
 use crate::app::{App, parse_name};
-use crate::assets::{ICON_PATH, style_link};
+use crate::assets::{ICON_PATH, script_link, style_link};
 use crate::clock::{ago, rfc3339};
 use crate::entry::Entry;
 use crate::keys::Cursor;
@@ -50,10 +50,19 @@ struct ListPage<'a> {
     form: Form,
     confirmed: Option<Row>,
     is_first: bool,
+    script: String,
+    revision: i64,
     total: Option<u64>,
     rows: Vec<Row>,
     newer: Option<String>,
     older: Option<String>,
+}
+
+/// The rows of a list alone.
+#[derive(Template)]
+#[template(path = "_rows.html")]
+struct Rows {
+    rows: Vec<Row>,
 }
 
 #[derive(Template)]
@@ -113,6 +122,15 @@ fn render(status: StatusCode, page: &impl Template) -> Response {
     }
 }
 
+/// The rows of entries, as in the list.
+pub(crate) fn rows(app: &App, entries: &[Entry]) -> String {
+    let rows = entries.iter().map(|entry| app.row(entry.clone())).collect();
+    Rows { rows }.render().unwrap_or_else(|error| {
+        tracing::error!(%error, "rows could not be rendered");
+        String::new()
+    })
+}
+
 fn respond(app: &App, result: Result<Response, Problem>) -> Response {
     result.unwrap_or_else(|error| problem(app, &error))
 }
@@ -138,6 +156,7 @@ async fn try_home(app: &App, uri: &Uri) -> Result<Response, Problem> {
         newer,
         older,
         total,
+        revision,
     } = page.map_err(|error| Problem::Store {
         registering: None,
         error,
@@ -159,6 +178,8 @@ async fn try_home(app: &App, uri: &Uri) -> Result<Response, Problem> {
         form: Form::default(),
         confirmed,
         is_first: total.is_some(),
+        script: script_link(),
+        revision,
         total: total.filter(|total| *total > 0),
         rows: entries.into_iter().map(|entry| app.row(entry)).collect(),
         newer: newer.map(link),

@@ -53,6 +53,8 @@ pub struct Page {
     pub older: Option<Cursor>,
     /// How many names there are in all; known only on the first page.
     pub total: Option<u64>,
+    /// The revision of the store of which this is true.
+    pub revision: i64,
 }
 
 /// Why the register gave no answer.
@@ -194,6 +196,7 @@ impl Registry {
             newer: edge(rows.first()).filter(|_| !is_first).map(Cursor::NewerThan),
             older: edge(rows.last()).filter(|_| has_older).map(Cursor::OlderThan),
             total: u64::try_from(answer.count).ok().filter(|_| is_first),
+            revision: answer.header.map_or(0, |header| header.revision),
             entries: rows.into_iter().map(|(_, entry)| entry).collect(),
         })
     }

@@ -5,7 +5,9 @@ use futures::{SinkExt, StreamExt};
 use http::{Request, Response};
 use http_body::Frame;
 use http_body_util::{BodyExt, StreamBody};
+use hyper_util::rt::TokioIo;
 use loadbalancer::backend::Kind;
+use tokio::net::TcpStream;
 
 use crate::support::*;
 
@@ -218,4 +220,44 @@ async fn head_and_empty_answers() {
         assert_eq!(response.status(), 204);
     }
     assert!(rig.backend(Kind::Web, app.addr).unwrap().connections <= 2);
+}
+
+/// Server-sent events: what the backend has said is there before it says more.
+#[tokio::test]
+async fn an_answer_without_end_is_passed_on_as_it_comes() {
+    let (say, said) = tokio::sync::mpsc::channel::<&'static str>(1);
+    let said = std::sync::Mutex::new(Some(said));
+    let backend = TestBackend::start(move |_| {
+        let said = said.lock().unwrap().take().expect("one request");
+        let frames = futures::stream::unfold(said, |mut said| async move {
+            let frame = Frame::data(Bytes::from(said.recv().await?));
+            Some((Ok(frame), said))
+        });
+        let body = StreamBody::new(frames).boxed_unsync();
+        async move {
+            Response::builder()
+                .header("content-type", "text/event-stream")
+                .body(body)
+                .unwrap()
+        }
+    })
+    .await;
+    let rig = Rig::apps(&[&backend]).await;
+    let stream = TcpStream::connect(rig.addr(Kind::Web)).await.unwrap();
+    let (mut send, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    let mut response = send.send_request(get("/events")).await.unwrap();
+    for event in ["data: a\n\n", ": still here\n\n", "data: b\n\n"] {
+        say.send(event).await.unwrap();
+        let frame = tokio::time::timeout(PATIENCE, response.frame())
+            .await
+            .unwrap()
+            .unwrap()
+            .unwrap();
+        assert_eq!(frame.into_data().unwrap(), event);
+    }
+    drop(say);
+    assert!(response.frame().await.is_none(), "the end is passed on too");
 }

@@ -218,6 +218,7 @@ pub(crate) fn config() -> Config {
         flag,
         listen: any,
         seeds: vec![Seed::parse(name, 1).unwrap()],
+        service: None,
     };
     Config {
         nodes: Some(pool("--listen-client", "nodes")),

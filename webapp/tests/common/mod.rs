@@ -62,7 +62,12 @@ impl Web {
         let client = Client::new(config).expect("an endpoint");
         // 2026-11-20T10:00:00.000Z
         let clock = Arc::new(HandClock(AtomicI64::new(1_795_168_800_000)));
-        let mut app = App::new(Registry::new(client), clock.clone(), host.to_owned());
+        let mut app = App::new(
+            Registry::new(client),
+            Arc::default(),
+            clock.clone(),
+            host.to_owned(),
+        );
         if let Some(requests) = requests_max {
             app = app.with_requests_max(requests);
         }
