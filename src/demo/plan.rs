@@ -157,7 +157,7 @@ fn balancer(ports: &Ports) -> ChildSpec {
         ("--listen-http", address(ports.http)),
         ("--listen-stats", address(ports.stats)),
         ("--seed", joined(ports.nodes.iter().map(|p| address(p.client)))),
-        ("--web-seed", joined(ports.web.iter().map(|p| address(*p)))),
+        ("--web-service", "webapp".to_owned()),
     ];
     ChildSpec {
         name: "balancer".to_owned(),
@@ -179,6 +179,7 @@ fn web(ports: &Ports, index: usize) -> ChildSpec {
         ("--listen", address(port)),
         ("--endpoints", url(ports.kv)),
         ("--host-name", name.clone()),
+        ("--advertise", url(port)),
     ];
     ChildSpec {
         role: Role::Web,

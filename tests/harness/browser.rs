@@ -6,6 +6,9 @@ use std::time::Duration;
 /// Longest that a person waits for a page.
 const PAGE_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// How long the page waits before it connects again.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
+
 /// How an attempt to register a name ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Outcome {
@@ -117,6 +120,112 @@ impl Browser {
                 None => return Ok(names),
             }
         }
+    }
+}
+
+/// The page's script, as far as new names go: it listens from where the page ends, and comes back after a lost
+/// connection with the last thing that it heard of.
+pub(crate) struct Listener {
+    browser: Browser,
+    http: reqwest::Client,
+    /// The revision of the page, and then of the last event.
+    after: String,
+    open: Option<(reqwest::Response, String)>,
+}
+
+impl Browser {
+    /// Opens the newest page and listens for what comes.
+    pub(crate) async fn listen(&self) -> Listener {
+        let mut listener = Listener {
+            browser: Browser::new(self.site.clone()),
+            // Without a limit of time: the answer has no end.
+            http: reqwest::Client::builder().no_proxy().build().unwrap(),
+            after: self.revision().await.unwrap(),
+            open: None,
+        };
+        listener.connect().await.unwrap();
+        listener
+    }
+
+    /// The revision of the newest page, which has the script.
+    async fn revision(&self) -> Result<String, String> {
+        let (status, html) = self.page("/").await?;
+        let value = html
+            .split("data-revision=\"")
+            .nth(1)
+            .and_then(|rest| rest.split('"').next());
+        match value {
+            Some(revision) if html.contains("<script src=\"/assets/live.js") => Ok(revision.to_owned()),
+            _ => Err(format!("{status}: the page is not one that listens:\n{html}")),
+        }
+    }
+}
+
+impl Listener {
+    async fn connect(&mut self) -> Result<(), String> {
+        let url = format!("{}/events", self.browser.site);
+        let request = self.http.get(url).header("last-event-id", &self.after);
+        let response = request.send().await.map_err(|e| format!("{e:?}"))?;
+        if response.status() != 200 {
+            return Err(format!("/events answers {}", response.status()));
+        }
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        self.open = Some((response, String::new()));
+        Ok(())
+    }
+
+    /// The names of the next event, however often the connection must be made anew for it.
+    pub(crate) async fn next(&mut self) -> Vec<String> {
+        loop {
+            match self.heard() {
+                Some(names) if !names.is_empty() => return names,
+                // The instance does not know it all: the page takes the list anew and goes on from there.
+                Some(_) => {
+                    self.open = None;
+                    self.after = self.browser.revision().await.unwrap();
+                }
+                None => {}
+            }
+            let chunk = match &mut self.open {
+                Some((response, _)) => response.chunk().await,
+                None => Ok(None),
+            };
+            match (chunk, &mut self.open) {
+                (Ok(Some(bytes)), Some((_, text))) => text.push_str(std::str::from_utf8(&bytes).unwrap()),
+                _ => {
+                    self.open = None;
+                    tokio::time::sleep(RECONNECT_PAUSE).await;
+                    let _ = self.connect().await;
+                }
+            }
+        }
+    }
+
+    /// Takes one event from what has been read: its names, none if something was missed.
+    fn heard(&mut self) -> Option<Vec<String>> {
+        let (_, text) = self.open.as_mut()?;
+        while let Some((event, rest)) = text.split_once("\n\n") {
+            let (event, rest) = (event.to_owned(), rest.to_owned());
+            *text = rest;
+            let values = |field: &str| {
+                let lines = event.lines().filter_map(|line| line.split_once(": "));
+                lines
+                    .filter(|(name, _)| *name == field)
+                    .map(|(_, value)| value)
+                    .collect::<Vec<_>>()
+            };
+            if values("event") == ["missed"] {
+                return Some(Vec::new());
+            }
+            if values("event") == ["names"] {
+                self.after = values("id").concat();
+                let rows = values("data").join("\n");
+                let names = rows.split("<td class=\"name\">").skip(1);
+                let names = names.filter_map(|cell| cell.split("<bdi>").nth(1)?.split("</bdi>").next());
+                return Some(names.map(str::to_owned).collect());
+            }
+        }
+        None
     }
 }
 

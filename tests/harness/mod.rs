@@ -8,7 +8,7 @@ mod process;
 mod system;
 mod wait;
 
-pub(crate) use browser::{Browser, Outcome};
+pub(crate) use browser::{Browser, Listener, Outcome};
 pub(crate) use ports::free as free_ports;
 pub(crate) use process::Process;
 pub(crate) use system::{StateHash, System};

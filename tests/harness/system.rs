@@ -28,7 +28,8 @@ pub(crate) struct System {
     /// The nodes n1, n2, …
     pub(crate) nodes: Vec<Process>,
     balancer: Process,
-    web: Vec<Process>,
+    /// The web apps web1 and web2.
+    pub(crate) web: Vec<Process>,
     ports: Ports,
     client: Client,
     // The last field, because fields are dropped in order: the data goes when nobody uses it any more.
@@ -108,7 +109,7 @@ fn balancer(ports: Ports, dir: &Path) -> Process {
             ("--listen-http", list(&[ports.http()])),
             ("--listen-stats", list(&[ports.stats()])),
             ("--seed", list(&nodes)),
-            ("--web-seed", list(&[ports.web(0), ports.web(1)])),
+            ("--web-service", "webapp".to_owned()),
         ],
     );
     Process::start("balancer", dir, args)
@@ -122,6 +123,7 @@ fn web(ports: Ports, index: u16, dir: &Path) -> Process {
             ("--listen", format!("127.0.0.1:{}", ports.web(index))),
             ("--endpoints", url(ports.kv())),
             ("--host-name", name.clone()),
+            ("--advertise", url(ports.web(index))),
         ],
     );
     Process::start(&name, dir, args)
@@ -175,6 +177,22 @@ impl System {
     /// A person in front of the balancer.
     pub(crate) fn browser(&self) -> Browser {
         Browser::new(url(self.ports.http()))
+    }
+
+    /// How many web apps the balancer knows, and how many of them it uses.
+    pub(crate) async fn web_apps(&self) -> Result<(usize, u64), String> {
+        let stats = Browser::new(url(self.ports.stats())).page("/stats.json").await?.1;
+        let stats: serde_json::Value = serde_json::from_str(&stats).map_err(|e| e.to_string())?;
+        let pools = stats["pools"].as_array().ok_or("no pools in the stats")?;
+        let web = pools
+            .iter()
+            .find(|pool| pool["kind"] == "web")
+            .ok_or("no web apps in the stats")?;
+        let known = web["backends"]
+            .as_array()
+            .ok_or("no backends in the stats")?
+            .len();
+        Ok((known, web["usable"].as_u64().ok_or("no count in the stats")?))
     }
 
     /// Index of the node that leads, as seen by itself.

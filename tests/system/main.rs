@@ -9,4 +9,5 @@ mod harness;
 mod containers;
 mod demo;
 mod etcdctl;
+mod live;
 mod registration;
