@@ -246,6 +246,12 @@ impl State {
         Some(self.index.get(key)?.before(before)?.revision())
     }
 
+    /// The revision at which the key came into being; `None` where it does not exist now.
+    pub fn created(&self, key: &[u8]) -> Option<i64> {
+        let live = self.index.get(key)?.live();
+        live.map(|point| point.create)
+    }
+
     /// Whether the record of `key` at `at` exists and is still needed: all of the compacted revision and
     /// above are, and the put that a read at the compacted revision sees. What [`State::sweep`] has yet to
     /// take out is not.

@@ -1,4 +1,4 @@
-//! The one place where bincode is used: what nodes write to their logs and say to each other.
+//! Frames: what nodes write to their logs and say to each other, in bincode.
 //!
 //! A frame is `[version: u8][crc32c of the body: u32 LE][body]`. A frame of an unknown version, with
 //! a wrong checksum, above [`MAX_FRAME_BYTES`], or with bytes left over is refused; nothing in it is

@@ -300,11 +300,6 @@ impl Node {
         self.inner.read_index.barrier(deadline).await
     }
 
-    /// Cancelled when the node begins to stop: streams end then.
-    pub(crate) fn stop_token(&self) -> CancellationToken {
-        self.inner.stop.clone()
-    }
-
     /// The cluster's clock, by which leases end, in milliseconds: never ahead of the leader's.
     pub fn clock_ms(&self) -> u64 {
         self.inner.clock.now_ms()

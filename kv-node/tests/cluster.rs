@@ -9,6 +9,8 @@ mod auth;
 #[path = "cluster/backup.rs"]
 mod backup;
 mod common;
+#[path = "cluster/leases.rs"]
+mod leases;
 #[path = "cluster/membership.rs"]
 mod membership;
 #[path = "cluster/upkeep.rs"]

@@ -55,6 +55,21 @@ pub enum ApiError {
     /// The password is right, and this node cannot make a token.
     #[error(transparent)]
     VerifyOnly(#[from] VerifyOnly),
+    /// The same as `Refused`, in the Lock or Election service.
+    #[error(transparent)]
+    RefusedInService(kv_core::Error),
+    /// The place of who waits for a lock or an election is gone, with its lease.
+    #[error("session expired")]
+    SessionExpired,
+    /// A leader of an election is to do something, and the request does not say who.
+    #[error("leader key missing")]
+    NoLeaderKey,
+    /// Who calls itself leader of an election is not.
+    #[error("not elected")]
+    NotElected,
+    /// An election has no leader.
+    #[error("nobody elected")]
+    NobodyElected,
     /// The cluster answered a command with an answer to another kind of command.
     #[error("answer of another kind")]
     WrongAnswer,
@@ -190,6 +205,35 @@ impl ApiError {
                 Http::CONFLICT,
                 "verify_only",
                 "quorate: this node verifies tokens but makes none: its --auth-token has no priv-key",
+            ),
+            // etcd's own services are clients of it, and what goes through a client loses its code.
+            ApiError::RefusedInService(error) => Row {
+                code: Code::Unknown,
+                ..refused(*error)
+            },
+            ApiError::SessionExpired => row(
+                Code::Unknown,
+                Http::CONFLICT,
+                "session_expired",
+                "mutex: session is expired",
+            ),
+            ApiError::NoLeaderKey => row(
+                Code::Unknown,
+                Http::BAD_REQUEST,
+                "leader_missing",
+                "\"leader\" field must be provided",
+            ),
+            ApiError::NotElected => row(
+                Code::Unknown,
+                Http::CONFLICT,
+                "not_elected",
+                "election: not leader",
+            ),
+            ApiError::NobodyElected => row(
+                Code::Unknown,
+                Http::NOT_FOUND,
+                "nobody_elected",
+                "election: no leader",
             ),
             ApiError::WrongAnswer => Row {
                 code: Code::Internal,
@@ -442,6 +486,11 @@ mod tests {
             ApiError::Store("disk".into()),
             ApiError::Overtaken,
             ApiError::WrongAnswer,
+            ApiError::RefusedInService(Error::LeaseNotFound),
+            ApiError::SessionExpired,
+            ApiError::NoLeaderKey,
+            ApiError::NotElected,
+            ApiError::NobodyElected,
         ];
         all.extend(REFUSALS.map(ApiError::from));
         all.extend(cluster::all());

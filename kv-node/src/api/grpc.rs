@@ -8,16 +8,21 @@ use std::{
 use axum::middleware;
 use futures::{FutureExt, future::Map};
 use http::{HeaderValue, Request, Response};
-use kv_proto::etcdserverpb::{
-    auth_server::AuthServer, cluster_server::ClusterServer, kv_server::KvServer, lease_server::LeaseServer,
-    maintenance_server::MaintenanceServer, watch_server::WatchServer,
+use kv_proto::{
+    etcdserverpb::{
+        auth_server::AuthServer, cluster_server::ClusterServer, kv_server::KvServer,
+        lease_server::LeaseServer, maintenance_server::MaintenanceServer, watch_server::WatchServer,
+    },
+    v3electionpb::election_server::ElectionServer,
+    v3lockpb::lock_server::LockServer,
 };
 use tonic::{Code, Status, body::Body, server::NamedService, service::Routes};
 use tower::Service;
 
 use super::{
-    auth::AuthService, calls::Api, cluster::ClusterService, guard::guard, kv::KvService, lease::LeaseService,
-    maintenance::MaintenanceService, watch::WatchService,
+    auth::AuthService, calls::Api, cluster::ClusterService, election::ElectionService, guard::guard,
+    kv::KvService, lease::LeaseService, lock::LockService, maintenance::MaintenanceService,
+    watch::WatchService,
 };
 
 /// How much larger than a request may be a message is read, so that a request slightly too large gets etcd's
@@ -49,11 +54,15 @@ pub(super) fn router(api: &Api) -> axum::Router {
     let watch = WatchServer::new(WatchService(api.clone())).max_decoding_message_size(limit);
     let auth = AuthServer::new(AuthService(api.clone())).max_decoding_message_size(limit);
     let lease = LeaseServer::new(LeaseService(api.clone())).max_decoding_message_size(limit);
+    let lock = LockServer::new(LockService(api.clone())).max_decoding_message_size(limit);
+    let election = ElectionServer::new(ElectionService(api.clone())).max_decoding_message_size(limit);
     Routes::new(TooLarge(cluster))
         .add_service(TooLarge(auth))
         .add_service(TooLarge(watch.max_encoding_message_size(usize::MAX)))
         .add_service(TooLarge(maintenance))
         .add_service(TooLarge(lease))
+        .add_service(TooLarge(lock))
+        .add_service(TooLarge(election))
         .into_axum_router()
         .route_layer(middleware::from_fn_with_state(api.clone(), guard))
 }

@@ -7,7 +7,12 @@ use kv_core::{Command, Error, LeaseGrant, LeaseRevoke, Request as Asked, Respons
 use kv_proto::etcdserverpb::{self as pb, lease_server::Lease};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{calls::Api, errors::ApiError, metrics::Method, session::Session};
+use super::{
+    calls::Api,
+    errors::ApiError,
+    metrics::{Method, counted},
+    session::Session,
+};
 use crate::node::ProposeError;
 
 /// How often an id is chosen anew because it was taken, before something must be wrong.
@@ -164,7 +169,7 @@ impl Lease for LeaseService {
         request: Request<Streaming<pb::LeaseKeepAliveRequest>>,
     ) -> Result<Response<Self::LeaseKeepAliveStream>, Status> {
         let session = self.0.session(&request);
-        let stop = self.0.node().stop_token();
+        let stop = self.0.node().stopping();
         let stopped = stop.clone();
         let answers = request
             .into_inner()
@@ -175,7 +180,8 @@ impl Lease for LeaseService {
             let stopped = stopped.is_cancelled();
             async move { stopped.then(|| Err(ApiError::from(ProposeError::Stopped).into())) }
         });
-        Ok(Response::new(Box::pin(answers.chain(last))))
+        let answers = counted(&self.0, Method::LeaseKeepAlive, answers.chain(last));
+        Ok(Response::new(Box::pin(answers)))
     }
 
     async fn lease_time_to_live(

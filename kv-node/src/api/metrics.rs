@@ -13,6 +13,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use futures::{Stream, StreamExt};
 use metrics::{
     Counter, Gauge, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
@@ -109,6 +110,14 @@ pub(super) enum Method {
     LeaseRevoke,
     LeaseTimeToLive,
     LeaseLeases,
+    LeaseKeepAlive,
+    Lock,
+    Unlock,
+    Campaign,
+    Proclaim,
+    Leader,
+    Observe,
+    Resign,
     HashKv,
     AuthEnable,
     AuthDisable,
@@ -132,7 +141,7 @@ pub(super) enum Method {
 
 impl Method {
     /// Service and method, in the order of the variants.
-    const NAMES: [(&'static str, &'static str); 41] = [
+    const NAMES: [(&'static str, &'static str); 49] = [
         ("etcdserverpb.KV", "Range"),
         ("etcdserverpb.KV", "Put"),
         ("etcdserverpb.KV", "DeleteRange"),
@@ -155,6 +164,14 @@ impl Method {
         ("etcdserverpb.Lease", "LeaseRevoke"),
         ("etcdserverpb.Lease", "LeaseTimeToLive"),
         ("etcdserverpb.Lease", "LeaseLeases"),
+        ("etcdserverpb.Lease", "LeaseKeepAlive"),
+        ("v3lockpb.Lock", "Lock"),
+        ("v3lockpb.Lock", "Unlock"),
+        ("v3electionpb.Election", "Campaign"),
+        ("v3electionpb.Election", "Proclaim"),
+        ("v3electionpb.Election", "Leader"),
+        ("v3electionpb.Election", "Observe"),
+        ("v3electionpb.Election", "Resign"),
         ("etcdserverpb.Maintenance", "HashKV"),
         ("etcdserverpb.Auth", "AuthEnable"),
         ("etcdserverpb.Auth", "AuthDisable"),
@@ -344,10 +361,36 @@ impl StreamCall {
     }
 }
 
+/// Counts a stream that ends as its last answer does.
+pub(super) fn counted<T, S: Stream<Item = Result<T, Status>>>(
+    api: &Api,
+    method: Method,
+    answers: S,
+) -> impl Stream<Item = Result<T, Status>> + use<T, S> {
+    let mut ending = Ending(StreamCall::new(api, method), Code::Ok);
+    answers.inspect(move |answer| ending.last(answer.as_ref().err().map_or(Code::Ok, Status::code)))
+}
+
+/// Counts a stream as ended when it is dropped.
+struct Ending(StreamCall, Code);
+
+impl Ending {
+    fn last(&mut self, code: Code) {
+        self.1 = code;
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.end(self.1);
+    }
+}
+
 impl MethodCounters {
     fn new(service: &'static str, method: &'static str) -> MethodCounters {
         let kind = match method {
-            "Watch" => "bidi_stream",
+            "Watch" | "LeaseKeepAlive" => "bidi_stream",
+            "Observe" => "server_stream",
             _ => "unary",
         };
         let started = counter!(

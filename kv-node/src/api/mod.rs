@@ -12,7 +12,7 @@
 //! | `session`, `calls` | the one way from every protocol to the node: who asks; check, make linearizable, ask |
 //! | `guard` | who may call which method |
 //! | `errors` | the one table of errors |
-//! | `grpc`, `kv`, `watch`, `cluster`, `maintenance`, `auth`, `lease`, `convert` | etcd's services |
+//! | `grpc`, `kv`, `watch`, `cluster`, `maintenance`, `auth`, `lease`, `lock`, `election`, `convert` | etcd's services |
 //! | `gateway` | the same services as JSON, `/v3/…`, documented there |
 //! | `rest` | `/v1/kv/…` for curl and browsers, documented there |
 //! | `ops`, `metrics`, `process` | `/health`, `/livez`, `/readyz`, `/version`, `/metrics` |
@@ -24,12 +24,15 @@ mod body;
 mod calls;
 mod cluster;
 mod convert;
+mod election;
 pub mod errors;
 mod gateway;
 pub mod grpc;
 mod guard;
 mod kv;
 mod lease;
+mod line;
+mod lock;
 mod maintenance;
 mod metrics;
 mod ops;

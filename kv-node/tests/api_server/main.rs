@@ -11,6 +11,7 @@ mod gateway;
 mod grpc;
 mod harness;
 mod lease;
+mod lock;
 mod ops;
 mod range_stream;
 mod rest;
