@@ -238,9 +238,15 @@ fn note(pool: &Pool, index: usize, failure: &Failure) {
 }
 
 fn rejected(failure: Failure) -> Error {
+    // Some servers give a code and no words.
+    let message = if failure.message.is_empty() {
+        failure.code.to_string()
+    } else {
+        failure.message
+    };
     Error::Rejected {
         code: failure.code,
-        message: failure.message,
+        message,
     }
 }
 

@@ -7,8 +7,7 @@
 //! - every call ends within [`Config::request_timeout`];
 //! - a read is tried on other endpoints until one answers or the time is up;
 //! - a write is sent again only where it certainly was not executed. Once it may have been, the
-//!   answer is [`Error::OutcomeUnknown`], and the decision is the caller's.
-//!
+//!   answer is [`Error::OutcomeUnknown`], and the decision is the caller's;
 //! - a [`Watch`] gives every event once and in order, on another endpoint where its own is lost;
 //! - a [`Lease`] is renewed in the background, and says when it is lost.
 //!

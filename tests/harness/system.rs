@@ -174,6 +174,11 @@ impl System {
         }
     }
 
+    /// A client of all nodes.
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// A person in front of the balancer.
     pub(crate) fn browser(&self) -> Browser {
         Browser::new(url(self.ports.http()))

@@ -9,5 +9,6 @@ mod harness;
 mod containers;
 mod demo;
 mod etcdctl;
+mod following;
 mod live;
 mod registration;
