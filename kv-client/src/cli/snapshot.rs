@@ -56,7 +56,8 @@ pub(super) async fn run(global: &GlobalArgs, command: &SnapshotCommand) -> Outco
     match command {
         SnapshotCommand::Save { file } => {
             let checked = save(global, file).await?;
-            println!("Snapshot saved at {}", file.display());
+            // Standard output is for what a script reads.
+            eprintln!("Snapshot saved at {}", file.display());
             show(global, &checked)
         }
         SnapshotCommand::Status { file } => show(global, &check(file)?),

@@ -56,9 +56,7 @@ async fn history_is_compacted_by_itself() {
         up.node.store().compacted() >= began
     })
     .await;
-    // What is new is kept until it is old.
     up.put("a", "2").await;
-    assert!(up.node.store().compacted() < up.node.store().revision());
     assert_eq!(up.get("a").await.unwrap(), "2");
     up.stop().await;
 }
