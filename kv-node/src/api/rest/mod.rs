@@ -27,9 +27,10 @@
 //! first page. 410 `compacted` means that this revision is gone: start again.
 //!
 //! A failure is `{"error": name, "message": text, "outcome": …}`: `not executed`, or `unknown` where a write
-//! may have been executed (status 504). 400 what cannot be understood; 405 other methods, with `Allow`; 408 a
-//! body that does not arrive; 413 a body too large; 429 `too_many_requests`; 503 `no_leader`, `stopped`; 507
-//! `no_space`.
+//! may have been executed (status 504). 400 what cannot be understood; 401 `user_empty`, `invalid_auth_token`
+//! and 403 `permission_denied` while authentication is on (`Authorization` takes the token); 405 other methods,
+//! with `Allow`; 408 a body that does not arrive; 413 a body too large; 429 `too_many_requests`; 503
+//! `no_leader`, `stopped`; 507 `no_space`.
 
 mod cursor;
 mod list;
