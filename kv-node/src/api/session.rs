@@ -4,7 +4,10 @@
 //! forget to ask for permission: [`Api`] alone has no way to the data. A command is checked where it is
 //! applied, a read in the state that is read.
 
-use std::{ops::Deref, sync::Arc};
+use std::{
+    ops::Deref,
+    sync::{Arc, OnceLock},
+};
 
 use http::{Extensions, HeaderMap, HeaderValue};
 use kv_core::{Caller, Command, Range, RangeResult, Request, Response, Txn};
@@ -32,9 +35,19 @@ pub(super) struct Session {
 #[derive(Clone, Debug)]
 enum Shown {
     Nothing,
-    Token(HeaderValue),
+    Token(Arc<Token>),
     /// The common name of a certificate that was verified.
     Certificate(Arc<str>),
+}
+
+/// A token, and who showed it once that is known.
+///
+/// A stream goes on when its token's time is over, as its requests cannot bring another: what ends it is a
+/// change of the user's credentials.
+#[derive(Debug)]
+struct Token {
+    value: HeaderValue,
+    caller: OnceLock<Caller>,
 }
 
 impl Deref for Session {
@@ -55,7 +68,10 @@ impl Api {
     pub(super) fn session_of(&self, headers: &HeaderMap, extensions: &Extensions) -> Session {
         let token = headers.get(TOKEN).or_else(|| headers.get(AUTHORIZATION));
         let shown = match (token, extensions.get::<PeerCertificate>()) {
-            (Some(token), _) => Shown::Token(token.clone()),
+            (Some(token), _) => Shown::Token(Arc::new(Token {
+                value: token.clone(),
+                caller: OnceLock::new(),
+            })),
             (None, Some(certificate)) if !certificate.common_name.is_empty() => {
                 Shown::Certificate(certificate.common_name.clone())
             }
@@ -77,13 +93,25 @@ impl Session {
             Shown::Certificate(name) => return Ok(self.node().authenticator().certified(name)),
             Shown::Token(token) => token,
         };
-        match self.node().caller(token.as_bytes()) {
-            Ok(Some(caller)) => return Ok(caller),
-            Ok(None) => self.barrier().await?,
-            // Without a quorum this node knows what it knows.
-            Err(refused) => self.barrier().await.map_err(|_| refused)?,
+        if let Some(caller) = token.caller.get() {
+            return Ok(caller.clone());
         }
-        Ok(self.node().caller(token.as_bytes())?.unwrap_or(Caller::Anonymous))
+        let look = || self.node().caller(token.value.as_bytes());
+        let caller = match look() {
+            Ok(Some(caller)) => Some(caller),
+            unknown => {
+                if let Err(behind) = self.barrier().await {
+                    // Without a quorum this node knows what it knows.
+                    unknown?;
+                    return Err(behind);
+                }
+                look()?
+            }
+        };
+        let Some(caller) = caller else {
+            return Ok(Caller::Anonymous);
+        };
+        Ok(token.caller.get_or_init(|| caller).clone())
     }
 
     /// Refuses what the caller may not do, by what this node has applied.

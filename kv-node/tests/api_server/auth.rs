@@ -1,5 +1,14 @@
 //! Users, roles, tokens and permissions, over every way in.
 
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use kv_node::node::Env;
 use kv_proto::{
     authpb::{Permission, UserAddOptions, permission::Type},
     etcdserverpb::{
@@ -7,7 +16,8 @@ use kv_proto::{
         AuthRoleGrantPermissionRequest, AuthRoleRevokePermissionRequest, AuthStatusRequest,
         AuthUserAddRequest, AuthUserChangePasswordRequest, AuthUserDeleteRequest, AuthUserGetRequest,
         AuthUserGrantRoleRequest, AuthUserListRequest, AuthUserRevokeRoleRequest, AuthenticateRequest,
-        DeleteRangeRequest, PutRequest, RangeRequest, TxnRequest, request_op::Request as Op,
+        DeleteRangeRequest, PutRequest, RangeRequest, TxnRequest, lease_client::LeaseClient,
+        request_op::Request as Op, watch_request::RequestUnion,
     },
 };
 use tonic::{Code, Request, Status};
@@ -466,5 +476,154 @@ async fn rest_and_the_gateway_ask_too() {
     // Probes have no user.
     assert_eq!(server.get("/health").await.status, 200);
     assert_eq!(server.get("/readyz").await.status, 200);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn leases_ask_for_their_keys() {
+    let server = Server::start().await;
+    let (root, alice) = enable(&server).await;
+    let mut lease = LeaseClient::new(server.channel());
+    let grant = |id| pb::LeaseGrantRequest { id, ttl: 600 };
+    assert_eq!(refusal(lease.lease_grant(grant(1)).await), user_empty());
+    lease.lease_grant(with(&alice, grant(1))).await.unwrap();
+    lease.lease_grant(with(&alice, grant(2))).await.unwrap();
+    let attach = |key, lease| PutRequest { lease, ..put(key) };
+    server.kv().put(with(&alice, attach("a", 1))).await.unwrap();
+    server.kv().put(with(&root, attach("r", 2))).await.unwrap();
+    server.kv().put(with(&root, attach("z", 2))).await.unwrap();
+    // A key of hers would go with the keys of others.
+    assert_eq!(
+        refusal(server.kv().put(with(&alice, attach("a", 2))).await),
+        denied()
+    );
+    let attach = txn(Op::RequestTxn(txn(Op::RequestPut(attach("a", 2)))));
+    assert_eq!(refusal(server.kv().txn(with(&alice, attach)).await), denied());
+    let revoke = |id| pb::LeaseRevokeRequest { id };
+    assert_eq!(refusal(lease.lease_revoke(revoke(1)).await), user_empty());
+    assert_eq!(
+        refusal(lease.lease_revoke(with(&alice, revoke(2))).await),
+        denied()
+    );
+    let look = |keys| pb::LeaseTimeToLiveRequest { id: 2, keys };
+    assert_eq!(refusal(lease.lease_time_to_live(look(false)).await), user_empty());
+    assert_eq!(
+        refusal(lease.lease_time_to_live(with(&alice, look(true))).await),
+        denied()
+    );
+    lease.lease_time_to_live(with(&alice, look(false))).await.unwrap();
+    assert_eq!(
+        refusal(lease.lease_leases(pb::LeaseLeasesRequest {}).await),
+        user_empty()
+    );
+    let renew = |id| tokio_stream::once(pb::LeaseKeepAliveRequest { id });
+    let mut answers = lease
+        .lease_keep_alive(with(&alice, renew(1)))
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(answers.message().await.unwrap().unwrap().ttl, 600);
+    let mut answers = lease
+        .lease_keep_alive(with(&alice, renew(2)))
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(refusal(answers.message().await), denied());
+    assert_eq!(refusal(lease.lease_keep_alive(renew(1)).await), user_empty());
+    lease.lease_revoke(with(&alice, revoke(1))).await.unwrap();
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn watches_ask_when_they_are_created() {
+    let server = Server::start().await;
+    let (_, alice) = enable(&server).await;
+    let create = |key: &'static str, range_end: &'static str| pb::WatchRequest {
+        request_union: Some(RequestUnion::CreateRequest(pb::WatchCreateRequest {
+            key: key.into(),
+            range_end: range_end.into(),
+            ..Default::default()
+        })),
+    };
+    let requests = || {
+        tokio_stream::iter([
+            create("a", "b"),
+            create("a", "c"),
+            create("r", "\0"),
+            create("r", ""),
+        ])
+    };
+    // The stream of requests ends, and with it the watches; what was answered is there.
+    let created = async |request: Request<_>| {
+        let mut answers = server.watch().watch(request).await.unwrap().into_inner();
+        let mut created = Vec::new();
+        while created.len() < 4 {
+            let answer = answers.message().await.unwrap().unwrap();
+            assert!(answer.created);
+            created.push((answer.canceled, answer.cancel_reason));
+        }
+        created
+    };
+    let refused = |code: &str, why: &str| {
+        let reason = format!("rpc error: code = {code} desc = etcdserver: {why}");
+        (true, reason)
+    };
+    let denied = || refused("PermissionDenied", "permission denied");
+    let allowed = || (false, String::new());
+    assert_eq!(
+        created(with(&alice, requests())).await,
+        [allowed(), denied(), denied(), allowed()]
+    );
+    let nobody = vec![refused("InvalidArgument", "user name is empty"); 4];
+    assert_eq!(created(Request::new(requests())).await, nobody);
+    let stranger = vec![refused("Unauthenticated", "invalid auth token"); 4];
+    assert_eq!(created(with("no token", requests())).await, stranger);
+    server.stop().await;
+}
+
+/// The time of a token bounds when something new may begin; what ends a stream is a change of credentials.
+#[tokio::test]
+async fn a_stream_outlives_the_time_of_its_token() {
+    let now_s = Arc::new(AtomicU64::new(1_000_000));
+    let clock = now_s.clone();
+    let env = Env {
+        unix_time: Arc::new(move || Duration::from_secs(clock.load(Ordering::Relaxed))),
+        ..Env::real()
+    };
+    let server = Server::start_in(env).await;
+    let (root, alice) = enable(&server).await;
+    let mut lease = LeaseClient::new(server.channel());
+    let grant = pb::LeaseGrantRequest { id: 1, ttl: 600 };
+    lease.lease_grant(with(&alice, grant)).await.unwrap();
+    let (renew, renewals) = tokio::sync::mpsc::channel(1);
+    let renewals = tokio_stream::wrappers::ReceiverStream::new(renewals);
+    let one = pb::LeaseKeepAliveRequest { id: 1 };
+    renew.send(one).await.unwrap();
+    let mut answers = lease
+        .lease_keep_alive(with(&alice, renewals))
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(answers.message().await.unwrap().unwrap().ttl, 600);
+
+    now_s.fetch_add(299, Ordering::Relaxed);
+    server.kv().put(with(&alice, put("a"))).await.unwrap();
+    now_s.fetch_add(1, Ordering::Relaxed);
+    assert_eq!(
+        refusal(server.kv().put(with(&alice, put("a"))).await),
+        invalid_token()
+    );
+    assert_eq!(
+        refusal(server.kv().put(with(&root, put("a"))).await),
+        invalid_token()
+    );
+    renew.send(one).await.unwrap();
+    assert_eq!(answers.message().await.unwrap().unwrap().ttl, 600);
+
+    let root = login(&server, "root", "root's").await.unwrap();
+    let delete = AuthUserDeleteRequest { name: "alice".into() };
+    server.auth().user_delete(with(&root, delete)).await.unwrap();
+    renew.send(one).await.unwrap();
+    assert_eq!(refusal(answers.message().await), denied());
     server.stop().await;
 }

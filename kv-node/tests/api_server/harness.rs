@@ -51,8 +51,13 @@ impl Ports {
 impl Server {
     /// A cluster of one.
     pub(crate) async fn start() -> Server {
+        Server::start_in(Env::real()).await
+    }
+
+    /// A cluster of one.
+    pub(crate) async fn start_in(env: Env) -> Server {
         let ports = [Ports::free()];
-        let server = Server::launch(&ports, 0, Duration::from_secs(10)).await;
+        let server = Server::launch_in(env, &ports, 0, Duration::from_secs(10)).await;
         // The first request waits for the election.
         let put = kv_proto::etcdserverpb::PutRequest {
             key: "started".into(),
@@ -91,6 +96,10 @@ impl Server {
     }
 
     async fn launch(cluster: &[Ports], at: usize, request_timeout: Duration) -> Server {
+        Server::launch_in(Env::real(), cluster, at, request_timeout).await
+    }
+
+    async fn launch_in(env: Env, cluster: &[Ports], at: usize, request_timeout: Duration) -> Server {
         let dir = tempfile::tempdir().unwrap();
         let url = |address: &str| vec![format!("http://{address}")];
         let members = cluster
@@ -128,7 +137,7 @@ impl Server {
             tokens: TokenOptions::default(),
         };
         let mut running = Running::open(config).await.unwrap();
-        let node = running.start(Env::real()).await.unwrap();
+        let node = running.start(env).await.unwrap();
         Server {
             running,
             node,
