@@ -407,6 +407,7 @@ async fn what_concerns_the_cluster_is_for_administrators() {
         .unwrap();
     let disarm = || pb::AlarmRequest {
         action: pb::alarm_request::AlarmAction::Deactivate.into(),
+        alarm: pb::AlarmType::Nospace.into(),
         ..Default::default()
     };
     assert_eq!(refusal(maintenance.alarm(with(&alice, disarm())).await), denied());
