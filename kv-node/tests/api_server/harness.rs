@@ -96,7 +96,7 @@ impl Server {
     }
 
     async fn launch(cluster: &[Ports], at: usize, request_timeout: Duration) -> Server {
-        Server::launch_in(Env::real(), cluster, at, request_timeout).await
+        Box::pin(Server::launch_in(Env::real(), cluster, at, request_timeout)).await
     }
 
     async fn launch_in(env: Env, cluster: &[Ports], at: usize, request_timeout: Duration) -> Server {
