@@ -22,7 +22,8 @@ const WEB_PORT: u16 = 3000;
 /// Balance gRPC and HTTP over storage nodes, and HTTP over web apps.
 ///
 /// Finds the nodes by the names in --seed and then by the cluster's own member list, and web apps by the
-/// names in --web-seed; names are looked up again all the time. A listener without seeds is not opened.
+/// names in --web-seed or by what they announce (--web-service); names are looked up again all the time. A listener
+/// without any of these is not opened.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
     /// Address for clients of the storage nodes (gRPC and HTTP).

@@ -9,7 +9,7 @@
 //! It leaves to others: what requests mean, authentication.
 //!
 //! The way of a request: [`serve`] → [`proxy`] → [`pool`] (whose turn) → [`upstream`] (connection) →
-//! [`body`] (response back). Beside it: [`discovery`] (who is there), [`check`] and [`health`] (who may
+//! [`body`] (response back). Beside it: [`discovery`] and [`services`] (who is there), [`check`] and [`health`] (who may
 //! be used), [`stats`] (what is seen of it).
 
 pub mod answer;

@@ -77,7 +77,7 @@ async fn put(kv: &mut KvClient<Channel>, key: &'static [u8], value: String) -> i
 
 #[tokio::test(flavor = "multi_thread")]
 async fn watches_on_all_nodes_agree_while_the_leader_changes() {
-    let mut servers = Server::start_three().await;
+    let mut servers = Box::pin(Server::start_three()).await;
     let mut followers = Vec::new();
     for server in &servers {
         followers.push(follow(server, 2).await);
