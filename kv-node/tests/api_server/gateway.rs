@@ -1,10 +1,17 @@
 //! etcd's JSON gateway: what clients send and get, and that it is what gRPC gives.
 
+use std::convert::Infallible;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use http_body::Frame;
+use http_body_util::StreamBody;
 use kv_proto::etcdserverpb as pb;
 use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};
 use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
 use serde_json::{Value, json};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::Code;
 
 use crate::harness::{Answer, MAX_REQUEST_BYTES, Server};
@@ -167,6 +174,56 @@ async fn without_a_quorum_the_code_tells_to_go_elsewhere() {
         (503, &json!(Code::Unavailable as i32)),
         "{answer}"
     );
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn streams_of_requests() {
+    let server = Server::start().await;
+    let grant = server.post("/v3/lease/grant", r#"{"TTL":60,"ID":"77"}"#).await;
+    assert_eq!(grant.status, 200);
+    // One answer for each request, and the end after the last.
+    let alive = server
+        .post("/v3/lease/keepalive", r#"{"ID":77}{"ID":"99"}"#)
+        .await;
+    let answers: Vec<Value> = alive
+        .text()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let results: Vec<_> = answers
+        .iter()
+        .map(|answer| (&answer["result"]["ID"], &answer["result"]["TTL"]))
+        .collect();
+    assert_eq!(
+        results,
+        [(&json!("77"), &json!("60")), (&json!("99"), &Value::Null)]
+    );
+    // What cannot be understood has a status of its own where nothing was answered before.
+    let bad = server
+        .post("/v3/watch", r#"{"create_request":{"key":"!!"}}"#)
+        .await;
+    assert_eq!(
+        (bad.status, &bad.json()["code"]),
+        (400, &json!(Code::InvalidArgument as i32))
+    );
+    let url = server.url("/v3/watch");
+    let (more, rest) = tokio::sync::mpsc::channel::<&'static str>(1);
+    more.send(r#"{"create_request":{"key":"YQ=="}}"#).await.unwrap();
+    let frames = ReceiverStream::new(rest).map(|text| Ok::<_, Infallible>(Frame::data(Bytes::from(text))));
+    let body = reqwest::Body::wrap(StreamBody::new(frames));
+    let mut stream = server.http.post(url).body(body).send().await.unwrap();
+    let created: Value = serde_json::from_slice(&stream.chunk().await.unwrap().unwrap()).unwrap();
+    assert_eq!(created["result"]["created"], true);
+    more.send(r#"{"create_request":{"key":"!!"}}"#).await.unwrap();
+    let error: Value = serde_json::from_slice(&stream.chunk().await.unwrap().unwrap()).unwrap();
+    let error = &error["error"];
+    assert_eq!(
+        (&error["grpc_code"], &error["http_code"]),
+        (&json!(3), &json!(400))
+    );
+    assert_eq!(error["http_status"], "Bad Request");
+    assert_eq!(stream.chunk().await.unwrap(), None);
     server.stop().await;
 }
 

@@ -451,7 +451,7 @@ async fn sizes() {
 #[tokio::test]
 async fn what_is_not_served_is_unimplemented() {
     let server = Server::start().await;
-    for path in ["/etcdserverpb.Lease/LeaseGrant", "/nothing.At/All"] {
+    for path in ["/etcdserverpb.KV/Nothing", "/nothing.At/All"] {
         let mut grpc = tonic::client::Grpc::new(server.channel());
         grpc.ready().await.unwrap();
         let codec = tonic_prost::ProstCodec::<RangeRequest, pb::RangeResponse>::default();

@@ -13,6 +13,7 @@ mod harness;
 mod lease;
 mod lock;
 mod ops;
+mod patroni;
 mod range_stream;
 mod rest;
 mod watch;

@@ -1,8 +1,10 @@
 //! Calling a service of this process, as a gRPC client would.
 
 use axum::Router;
+use bytes::Buf;
 use futures::future::{self, Either};
 use http::{Extensions, uri::PathAndQuery};
+use kv_tls::PeerCertificate;
 use prost::Message;
 use prost_reflect::{DynamicMessage, MessageDescriptor, MethodDescriptor};
 use tonic::{
@@ -13,7 +15,16 @@ use tonic::{
 };
 use tonic_prost::ProstEncoder;
 
-use super::requests::{Requests, Trouble};
+use super::{
+    json::translate,
+    requests::{Requests, Trouble},
+};
+
+/// What a request shows of who sends it.
+pub(super) struct Caller {
+    pub(super) metadata: MetadataMap,
+    pub(super) certificate: Option<PeerCertificate>,
+}
 
 /// The services, without a network between.
 pub(super) struct Services(Grpc<Router>);
@@ -30,13 +41,17 @@ impl Services {
     pub(super) async fn call(
         &self,
         method: &MethodDescriptor,
-        metadata: MetadataMap,
+        caller: Caller,
         requests: Requests,
         trouble: Trouble,
     ) -> Result<Answers, Status> {
         let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
         let path = PathAndQuery::try_from(path).map_err(|error| Status::internal(error.to_string()))?;
-        let request = Request::from_parts(metadata, Extensions::new(), requests);
+        let mut extensions = Extensions::new();
+        if let Some(certificate) = caller.certificate {
+            extensions.insert(certificate);
+        }
+        let request = Request::from_parts(caller.metadata, extensions, requests);
         let mut grpc = self.0.clone();
         let call = std::pin::pin!(grpc.streaming(request, path, Dynamic(method.output())));
         match future::select(call, trouble).await {
@@ -95,8 +110,7 @@ impl Decoder for DynamicDecoder {
 
     fn decode(&mut self, bytes: &mut DecodeBuf<'_>) -> Result<Option<DynamicMessage>, Status> {
         let mut message = DynamicMessage::new(self.0.clone());
-        message
-            .merge(bytes)
+        translate(bytes.remaining(), || message.merge(bytes))
             .map_err(|error| Status::internal(error.to_string()))?;
         Ok(Some(message))
     }

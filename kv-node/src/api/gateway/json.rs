@@ -4,16 +4,35 @@
 //! made to fit here: what is no field is ignored while an unknown name of an enum is refused, the last of
 //! two fields of one name counts, and `null` or nothing at all is a message without fields.
 
+use prost::Message;
 use prost_reflect::{DeserializeOptions, DynamicMessage, Kind, MessageDescriptor, SerializeOptions};
 use serde::Deserialize;
 use serde_json::Value;
 use tonic::Status;
+
+use crate::blocking::may_wait;
+
+/// Messages beyond this are translated where they hold up nobody else.
+const LARGE_BYTES: usize = 256 << 10;
+
+/// Does what takes the longer the more bytes there are.
+pub(super) fn translate<T>(bytes: usize, work: impl FnOnce() -> T) -> T {
+    if bytes > LARGE_BYTES {
+        may_wait(work)
+    } else {
+        work()
+    }
+}
 
 /// The message at the beginning of `text`; like etcd, whatever follows it.
 ///
 /// # Errors
 /// INVALID_ARGUMENT where it is none.
 pub(super) fn read(desc: MessageDescriptor, text: &[u8]) -> Result<DynamicMessage, Status> {
+    translate(text.len(), || parse(desc, text))
+}
+
+fn parse(desc: MessageDescriptor, text: &[u8]) -> Result<DynamicMessage, Status> {
     if text.trim_ascii().is_empty() {
         return Ok(DynamicMessage::new(desc));
     }
@@ -51,9 +70,11 @@ fn drop_unknown(desc: &MessageDescriptor, value: &mut Value) {
 /// INTERNAL where it has none, which no message of these services is.
 pub(super) fn write(message: &DynamicMessage, text: &mut Vec<u8>) -> Result<(), Status> {
     let options = SerializeOptions::new().use_proto_field_name(true);
-    message
-        .serialize_with_options(&mut serde_json::Serializer::new(text), &options)
-        .map_err(|error| Status::internal(format!("no JSON: {error}")))
+    let mut json = serde_json::Serializer::new(text);
+    translate(message.encoded_len(), || {
+        message.serialize_with_options(&mut json, &options)
+    })
+    .map_err(|error| Status::internal(format!("no JSON: {error}")))
 }
 
 /// Finds where the JSON objects of a stream end, each byte looked at once.
@@ -123,7 +144,6 @@ mod tests {
 
     use kv_proto::etcdserverpb as pb;
     use proptest::prelude::*;
-    use prost::Message;
     use prost_reflect::DescriptorPool;
 
     use super::*;
@@ -135,7 +155,7 @@ mod tests {
         POOL.get_message_by_name(&format!("etcdserverpb.{name}")).unwrap()
     }
 
-    fn parse<M: Message + Default>(name: &str, text: &str) -> Result<M, String> {
+    fn parsed<M: Message + Default>(name: &str, text: &str) -> Result<M, String> {
         let message = read(desc(name), text.as_bytes());
         message
             .map(|message| message.transcode_to().unwrap())
@@ -172,14 +192,14 @@ mod tests {
             r#" {"key":"eA==","key":"Zm9v","range_end":"//s=","limit":7,"revision":"9223372036854775807",
                 "sort_order":"DESCEND","sort_target":"MOD","serializable":true} {"key":"eA=="} whatever"#,
         ] {
-            assert_eq!(parse("RangeRequest", text).as_ref(), Ok(&expected), "{text}");
+            assert_eq!(parsed("RangeRequest", text).as_ref(), Ok(&expected), "{text}");
         }
         for nothing in ["", " \n", "{}", "null", r#"{"keyy":"eA=="}"#] {
-            assert_eq!(parse("RangeRequest", nothing), Ok(pb::RangeRequest::default()));
+            assert_eq!(parsed("RangeRequest", nothing), Ok(pb::RangeRequest::default()));
         }
-        let lease = parse("LeaseGrantRequest", r#"{"TTL":"60","ID":77,"ttl":5,"id":6}"#);
+        let lease = parsed("LeaseGrantRequest", r#"{"TTL":"60","ID":77,"ttl":5,"id":6}"#);
         assert_eq!(lease, Ok(pb::LeaseGrantRequest { ttl: 60, id: 77 }));
-        let member = parse("MemberAddRequest", r#"{"peerURLs":["a","b"],"isLearner":true}"#);
+        let member = parsed("MemberAddRequest", r#"{"peerURLs":["a","b"],"isLearner":true}"#);
         let urls = vec!["a".to_owned(), "b".to_owned()];
         assert_eq!(
             member,
@@ -204,17 +224,17 @@ mod tests {
             (r#"{"sort_order":"UP"}"#, "UP"),
             (r#"{"serializable":"true"}"#, "boolean"),
         ] {
-            let error = parse::<pb::RangeRequest>("RangeRequest", text).unwrap_err();
+            let error = parsed::<pb::RangeRequest>("RangeRequest", text).unwrap_err();
             assert!(
                 error.starts_with("invalid JSON: ") && error.contains(reason),
                 "{text}: {error}"
             );
         }
         let both = r#"{"success":[{"request_put":{},"request_range":{}}]}"#;
-        let error = parse::<pb::TxnRequest>("TxnRequest", both).unwrap_err();
+        let error = parsed::<pb::TxnRequest>("TxnRequest", both).unwrap_err();
         assert!(error.contains("oneof"), "{error}");
         let deep = r#"{"success":[{"request_txn":"#.repeat(200);
-        assert!(parse::<pb::TxnRequest>("TxnRequest", &deep).is_err());
+        assert!(parsed::<pb::TxnRequest>("TxnRequest", &deep).is_err());
     }
 
     #[test]
@@ -312,7 +332,7 @@ mod tests {
         #[test]
         fn every_request_survives_json(request in request()) {
             let text = show("RangeRequest", &request);
-            prop_assert_eq!(parse("RangeRequest", &text), Ok(request));
+            prop_assert_eq!(parsed("RangeRequest", &text), Ok(request));
         }
     }
 

@@ -12,6 +12,7 @@
 //! | stream of requests | objects one after the other; that the body ends is told to the service, which may go on |
 //! | stream of answers | a line `{"result": …}` each; a failure after the first is a last line `{"error": {"grpc_code", "http_code", "message", "http_status"}}` |
 //! | `Authorization` | becomes the metadata `token`; `Grpc-Metadata-NAME` becomes `NAME` |
+//! | client's certificate | counts as over gRPC |
 //!
 //! `/v3beta/…` is the same.
 
@@ -28,7 +29,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, header};
 use prost_reflect::MethodDescriptor;
 use tonic::{Status, metadata::MetadataMap};
 
-use self::{call::Services, routes::Routes};
+use self::{
+    call::{Caller, Services},
+    routes::Routes,
+};
 use super::{
     body::{self, BodyError},
     calls::Api,
@@ -87,14 +91,17 @@ async fn serve(State(gateway): State<Arc<Gateway>>, request: Request<Body>) -> R
 impl Gateway {
     async fn answer(&self, method: &MethodDescriptor, request: Request<Body>) -> Result<Response, Status> {
         let (head, body) = request.into_parts();
-        let metadata = metadata(&head.headers);
+        let caller = Caller {
+            metadata: metadata(&head.headers),
+            certificate: head.extensions.get().cloned(),
+        };
         let (requests, trouble) = if method.is_client_streaming() {
             requests::stream(body, method.input(), self.json_bytes_max)
         } else {
             let body = body::whole(body, self.json_bytes_max, self.api.deadline()).await;
             requests::one(json::read(method.input(), &body.map_err(unread)?)?)
         };
-        let answers = self.services.call(method, metadata, requests, trouble).await?;
+        let answers = self.services.call(method, caller, requests, trouble).await?;
         if method.is_server_streaming() {
             answer::stream(answers).await
         } else {

@@ -13,23 +13,32 @@
 mod oracle;
 mod requests;
 mod side;
+mod watches;
+mod wire;
 
-use std::cell::RefCell;
+use std::{
+    cell::RefCell,
+    fmt::{Debug, Display},
+};
 
 use proptest::{
     collection::vec,
+    strategy::Strategy,
     test_runner::{Config, RngAlgorithm, TestCaseError, TestError, TestRng, TestRunner},
 };
+use tokio::runtime::Runtime;
 
+pub(crate) use self::oracle::Etcd;
 use self::{
-    oracle::Etcd,
     requests::{Step, step},
     side::Side,
+    watches::{Watches, finish},
+    wire::Wire,
 };
 use crate::harness::Server;
 
 /// Sequences of a short run.
-const SEQUENCES: u32 = 300;
+const SEQUENCES: u32 = 120;
 /// Requests in a sequence.
 const STEPS_MAX: usize = 14;
 
@@ -52,6 +61,13 @@ fn runner() -> TestRunner {
     TestRunner::new_with_rng(config, TestRng::from_seed(RngAlgorithm::ChaCha, &seed))
 }
 
+/// What happens in a sequence.
+type Sequence = (Watches, Vec<Step>, Watches);
+
+fn sequence() -> impl Strategy<Value = Sequence> {
+    (watches::live(), vec(step(), 1..STEPS_MAX), watches::past())
+}
+
 /// The two, side by side.
 struct Pair {
     etcd: Side,
@@ -59,26 +75,51 @@ struct Pair {
 }
 
 impl Pair {
-    /// Asks both; the answers where they differ, else one line for the transcript.
-    async fn ask(&self, step: &Step) -> Result<String, String> {
-        let (theirs, ours) = tokio::join!(self.etcd.ask(step), self.quorate.ask(step));
-        if theirs == ours {
-            Ok(format!("{step:?}\n        {ours}\n"))
-        } else {
-            Err(format!("{step:?}\netcd    {theirs}\nQuorate {ours}\n"))
-        }
+    /// Does the same with both.
+    async fn both<'a, T>(&'a self, ask: impl AsyncFn(&'a Side) -> T) -> (T, T) {
+        tokio::join!(ask(&self.etcd), ask(&self.quorate))
     }
 
     /// Runs a sequence from an empty store.
-    async fn run(&mut self, steps: &[Step]) -> Result<(), String> {
+    ///
+    /// # Errors
+    /// What was asked and answered, up to the first difference.
+    async fn run(&mut self, (live, steps, past): &Sequence) -> Result<(), String> {
         tokio::join!(self.etcd.reset(), self.quorate.reset());
-        let mut transcript = String::from("\n");
+        let mut transcript = Transcript::default();
+        let (theirs, ours) = self.both(async |side| live.open(side).await).await;
         for step in steps {
-            match self.ask(step).await {
-                Ok(line) => transcript.push_str(&line),
-                Err(difference) => return Err(transcript + &difference),
-            }
+            let answers = self.both(async |side| side.ask(step).await).await;
+            transcript.compare(step, answers)?;
         }
+        let (last, our_last) = self.both(async |side| finish(side).await).await;
+        transcript.compare(&"last", (last, our_last))?;
+        transcript.compare(live, tokio::join!(theirs.close(last), ours.close(last)))?;
+        let past = past.before(last);
+        let seen = self
+            .both(async |side| past.open(side).await.close(last).await)
+            .await;
+        transcript.compare(&past, seen)
+    }
+}
+
+/// What was asked and answered.
+#[derive(Default)]
+struct Transcript(String);
+
+impl Transcript {
+    fn compare<T: Display + PartialEq>(
+        &mut self,
+        asked: &impl Debug,
+        (etcd, quorate): (T, T),
+    ) -> Result<(), String> {
+        if etcd != quorate {
+            return Err(format!(
+                "\n{}{asked:?}\netcd    {etcd}\nQuorate {quorate}",
+                self.0
+            ));
+        }
+        self.0 += &format!("{asked:?}\n        {etcd}\n");
         Ok(())
     }
 }
@@ -86,17 +127,18 @@ impl Pair {
 #[test]
 fn the_same_answers_as_etcd() {
     let Some(etcd) = Etcd::start() else { return };
-    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let runtime = Runtime::new().unwrap();
     let server = runtime.block_on(Server::start());
     let pair = runtime.block_on(async {
+        etcd.answers().await;
         RefCell::new(Pair {
-            etcd: Side::new(&etcd.address).await,
-            quorate: Side::new(&server.address).await,
+            etcd: Side::new(Wire::to(&etcd.address)),
+            quorate: Side::new(Wire::to(&server.address)),
         })
     });
-    let outcome = runner().run(&vec(step(), 1..STEPS_MAX), |steps| {
+    let outcome = runner().run(&sequence(), |sequence| {
         let mut pair = pair.borrow_mut();
-        runtime.block_on(pair.run(&steps)).map_err(TestCaseError::fail)
+        runtime.block_on(pair.run(&sequence)).map_err(TestCaseError::fail)
     });
     runtime.block_on(server.stop());
     match outcome {

@@ -3,22 +3,23 @@
 use std::{
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    time::{Duration, Instant},
 };
 
 use tempfile::TempDir;
 
-use crate::common::free_address;
+use crate::common::{DEADLINE, free_address};
 
 /// A running etcd of one node. Killed when dropped.
-pub(super) struct Etcd {
-    pub(super) address: String,
+pub(crate) struct Etcd {
+    pub(crate) address: String,
     child: Child,
     _dir: TempDir,
 }
 
 impl Etcd {
     /// None where there is no etcd on this machine.
-    pub(super) fn start() -> Option<Etcd> {
+    pub(crate) fn start() -> Option<Etcd> {
         let program = program()?;
         let dir = tempfile::tempdir().unwrap();
         let (client, peer) = (free_address(), free_address());
@@ -54,6 +55,19 @@ impl Etcd {
             child,
             _dir: dir,
         })
+    }
+
+    /// Waits until it does.
+    pub(crate) async fn answers(&self) {
+        let health = format!("http://{}/health", self.address);
+        let started = Instant::now();
+        while !reqwest::get(&health)
+            .await
+            .is_ok_and(|answer| answer.status().is_success())
+        {
+            assert!(started.elapsed() < DEADLINE, "etcd does not start");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 }
 

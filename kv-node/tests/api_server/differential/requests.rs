@@ -24,6 +24,12 @@ pub(super) const PUT: Method = method("kv/put", "etcdserverpb.KV", "Put");
 pub(super) const DELETE_RANGE: Method = method("kv/deleterange", "etcdserverpb.KV", "DeleteRange");
 pub(super) const TXN: Method = method("kv/txn", "etcdserverpb.KV", "Txn");
 pub(super) const COMPACT: Method = method("kv/compaction", "etcdserverpb.KV", "Compact");
+pub(super) const WATCH: Method = method("watch", "etcdserverpb.Watch", "Watch");
+pub(super) const GRANT: Method = method("lease/grant", "etcdserverpb.Lease", "LeaseGrant");
+pub(super) const REVOKE: Method = method("lease/revoke", "etcdserverpb.Lease", "LeaseRevoke");
+pub(super) const KEEP_ALIVE: Method = method("lease/keepalive", "etcdserverpb.Lease", "LeaseKeepAlive");
+pub(super) const TIME_TO_LIVE: Method = method("lease/timetolive", "etcdserverpb.Lease", "LeaseTimeToLive");
+pub(super) const LEASES: Method = method("lease/leases", "etcdserverpb.Lease", "LeaseLeases");
 
 /// How a request is sent.
 #[derive(Clone, Copy, Debug)]
@@ -54,6 +60,11 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         3 => delete_range().prop_map(|request| (DELETE_RANGE, request)),
         6 => txn(2).prop_map(|request| (TXN, request)),
         1 => compaction().prop_map(|request| (COMPACT, request)),
+        3 => grant().prop_map(|request| (GRANT, request)),
+        1 => lease(vec![]).prop_map(|request| (REVOKE, request)),
+        1 => lease(vec![]).prop_map(|request| (KEEP_ALIVE, request)),
+        1 => lease(vec![("keys", 0.6, yes())]).prop_map(|request| (TIME_TO_LIVE, request)),
+        1 => Just((LEASES, json!({}))),
     ];
     (select(vec![Via::Grpc, Via::Json]), request).prop_map(|(via, (method, request))| Step {
         via,
@@ -63,11 +74,14 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
 }
 
 /// An object whose fields are there with a probability each.
-fn object(fields: Vec<(&'static str, f64, BoxedStrategy<Value>)>) -> BoxedStrategy<Value> {
+pub(super) fn object(fields: Vec<(&'static str, f64, BoxedStrategy<Value>)>) -> BoxedStrategy<Value> {
     let names: Vec<_> = fields.iter().map(|(name, ..)| *name).collect();
     let values: Vec<_> = fields
         .into_iter()
-        .map(|(_, probability, value)| weighted(probability, value))
+        .map(|(_, probability, value)| match probability {
+            1.0 => value.prop_map(Some).boxed(),
+            _ => weighted(probability, value).boxed(),
+        })
         .collect();
     values
         .prop_map(move |values| {
@@ -78,7 +92,7 @@ fn object(fields: Vec<(&'static str, f64, BoxedStrategy<Value>)>) -> BoxedStrate
         .boxed()
 }
 
-fn one_of(values: &[&'static str]) -> BoxedStrategy<Value> {
+pub(super) fn one_of(values: &[&'static str]) -> BoxedStrategy<Value> {
     select(values.to_vec()).prop_map(Value::from).boxed()
 }
 
@@ -86,7 +100,7 @@ fn number(range: std::ops::Range<i64>) -> BoxedStrategy<Value> {
     range.prop_map(Value::from).boxed()
 }
 
-fn yes() -> BoxedStrategy<Value> {
+pub(super) fn yes() -> BoxedStrategy<Value> {
     Just(Value::from(true)).boxed()
 }
 
@@ -138,7 +152,7 @@ fn put() -> BoxedStrategy<Value> {
     object(vec![
         ("key", 0.98, key()),
         ("value", 0.8, value()),
-        ("lease", 0.05, number(-1..2)),
+        ("lease", 0.3, number(0..4)),
         ("prev_kv", 0.3, yes()),
         ("ignore_value", 0.1, yes()),
         ("ignore_lease", 0.1, yes()),
@@ -155,6 +169,18 @@ fn delete_range() -> BoxedStrategy<Value> {
 
 fn compaction() -> BoxedStrategy<Value> {
     object(vec![("revision", 0.95, revision()), ("physical", 0.1, yes())])
+}
+
+/// Leases that live for longer than a run, or cannot be granted.
+fn grant() -> BoxedStrategy<Value> {
+    let ttl = prop_oneof![9 => 100_000i64..100_003, 1 => Just(9_000_000_001)];
+    lease(vec![("TTL", 1.0, ttl.prop_map(Value::from).boxed())])
+}
+
+/// A request that names a lease.
+fn lease(mut fields: Vec<(&'static str, f64, BoxedStrategy<Value>)>) -> BoxedStrategy<Value> {
+    fields.push(("ID", 1.0, number(1..4)));
+    object(fields)
 }
 
 fn txn(depth: u32) -> BoxedStrategy<Value> {
@@ -192,7 +218,7 @@ fn compare() -> BoxedStrategy<Value> {
         revision().prop_map(|operand| json!({"create_revision": operand})),
         revision().prop_map(|operand| json!({"mod_revision": operand})),
         value().prop_map(|operand| json!({"value": operand})),
-        number(0..2).prop_map(|operand| json!({"lease": operand})),
+        number(0..4).prop_map(|operand| json!({"lease": operand})),
         Just(json!({})),
     ];
     let rest = object(vec![

@@ -1,0 +1,180 @@
+//! Sends requests to a server, over gRPC and over JSON, and gives its answers as JSON.
+
+use std::sync::LazyLock;
+
+use futures::{
+    StreamExt, TryStreamExt,
+    stream::{self, BoxStream},
+};
+use prost::Message;
+use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, MethodDescriptor, SerializeOptions};
+use serde_json::{Value, json};
+use tonic::{
+    Request, Status, Streaming,
+    client::Grpc,
+    codec::{Codec, DecodeBuf, Decoder},
+    transport::{Channel, Endpoint},
+};
+use tonic_prost::ProstEncoder;
+
+use super::requests::{Method, Via};
+use crate::common::DEADLINE;
+
+static POOL: LazyLock<DescriptorPool> =
+    LazyLock::new(|| DescriptorPool::decode(kv_proto::FILE_DESCRIPTOR_SET).unwrap());
+
+/// A server.
+pub(super) struct Wire {
+    address: String,
+    http: reqwest::Client,
+    endpoint: Endpoint,
+    channel: Channel,
+}
+
+/// Answers of a stream, as they come.
+pub(super) type Answers = BoxStream<'static, Value>;
+
+impl Wire {
+    pub(super) fn to(address: &str) -> Wire {
+        let endpoint = Endpoint::from_shared(format!("http://{address}")).unwrap();
+        Wire {
+            address: address.to_owned(),
+            http: reqwest::Client::new(),
+            channel: endpoint.connect_lazy(),
+            endpoint,
+        }
+    }
+
+    /// The whole answer to one request.
+    pub(super) async fn ask(&self, via: Via, method: Method, request: &Value) -> Value {
+        match via {
+            Via::Grpc => {
+                let answers = self
+                    .call(self.channel.clone(), method, vec![request.clone()], false)
+                    .await;
+                let answers = match answers {
+                    Ok(answers) => answers.map_ok(|answer| show(&answer)).try_collect().await,
+                    Err(status) => Err(status),
+                };
+                match answers {
+                    Ok(answers) => Value::Array(answers),
+                    Err(status) => json!({"code": status.code() as i32, "error": status.message()}),
+                }
+            }
+            Via::Json => {
+                let answer = self.post(method, request.to_string()).await;
+                let (status, kind) = (answer.status().as_u16(), answer.headers()["content-type"].clone());
+                let text = answer.text().await.unwrap();
+                let json = text.lines().map(|line| serde_json::from_str(line).unwrap());
+                let json: Vec<Value> = json.collect();
+                json!({"http": status, "type": kind.to_str().unwrap(), "json": json})
+            }
+        }
+    }
+
+    /// The answers to a stream of requests, which over gRPC does not end, and over JSON does.
+    pub(super) async fn stream(&self, via: Via, method: Method, requests: Vec<Value>) -> Answers {
+        match via {
+            Via::Grpc => {
+                // On a connection of its own: one on which many streams were dropped is closed by h2 0.4.20.
+                let channel = self.endpoint.connect_lazy();
+                let answers = self.call(channel, method, requests, true).await.unwrap();
+                answers.map(|answer| show(&answer.unwrap())).boxed()
+            }
+            Via::Json => {
+                let requests: String = requests.iter().map(Value::to_string).collect();
+                let response = self.post(method, requests).await;
+                lines(response)
+                    .map(|line| serde_json::from_str::<Value>(&line).unwrap()["result"].take())
+                    .boxed()
+            }
+        }
+    }
+
+    async fn post(&self, method: Method, body: String) -> reqwest::Response {
+        let url = format!("http://{}/v3/{}", self.address, method.json);
+        let answer = tokio::time::timeout(DEADLINE, self.http.post(&url).body(body).send()).await;
+        answer.unwrap_or_else(|_| panic!("no answer from {url}")).unwrap()
+    }
+
+    async fn call(
+        &self,
+        channel: Channel,
+        method: Method,
+        requests: Vec<Value>,
+        goes_on: bool,
+    ) -> Result<Streaming<DynamicMessage>, Status> {
+        let service = POOL.get_service_by_name(method.service).unwrap();
+        let named = |described: &MethodDescriptor| described.name() == method.name;
+        let described = service.methods().find(named).unwrap();
+        let path = format!("/{}/{}", method.service, method.name);
+        let read = |request: &Value| DynamicMessage::deserialize(described.input(), request).unwrap();
+        let requests: Vec<_> = requests.iter().map(read).collect();
+        let rest = if goes_on {
+            stream::pending().boxed()
+        } else {
+            stream::empty().boxed()
+        };
+        let requests = Request::new(stream::iter(requests).chain(rest));
+        let mut grpc = Grpc::new(channel).max_decoding_message_size(usize::MAX);
+        grpc.ready().await.unwrap();
+        let codec = Dynamic(described.output());
+        Ok(grpc
+            .streaming(requests, path.parse().unwrap(), codec)
+            .await?
+            .into_inner())
+    }
+}
+
+/// The lines of a body that may go on for ever.
+fn lines(response: reqwest::Response) -> BoxStream<'static, String> {
+    stream::unfold((response, String::new()), async |(mut response, mut text)| {
+        loop {
+            if let Some((line, rest)) = text.split_once('\n') {
+                let next = (line.to_owned(), (response, rest.to_owned()));
+                return Some(next);
+            }
+            let chunk = response.chunk().await.unwrap()?;
+            // What is not ASCII is base64 here.
+            text.push_str(std::str::from_utf8(&chunk).unwrap());
+        }
+    })
+    .boxed()
+}
+
+fn show(message: &DynamicMessage) -> Value {
+    let options = SerializeOptions::new().use_proto_field_name(true);
+    message
+        .serialize_with_options(serde_json::value::Serializer, &options)
+        .unwrap()
+}
+
+struct Dynamic(MessageDescriptor);
+
+impl Codec for Dynamic {
+    type Encode = DynamicMessage;
+    type Decode = DynamicMessage;
+    type Encoder = ProstEncoder<DynamicMessage>;
+    type Decoder = Dynamic;
+
+    fn encoder(&mut self) -> Self::Encoder {
+        ProstEncoder::default()
+    }
+
+    fn decoder(&mut self) -> Self::Decoder {
+        Dynamic(self.0.clone())
+    }
+}
+
+impl Decoder for Dynamic {
+    type Item = DynamicMessage;
+    type Error = Status;
+
+    fn decode(&mut self, bytes: &mut DecodeBuf<'_>) -> Result<Option<DynamicMessage>, Status> {
+        let mut message = DynamicMessage::new(self.0.clone());
+        message
+            .merge(bytes)
+            .map_err(|error| Status::internal(error.to_string()))?;
+        Ok(Some(message))
+    }
+}
