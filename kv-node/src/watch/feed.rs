@@ -14,6 +14,8 @@ use super::{
 };
 use crate::blocking::may_wait;
 
+/// Watches that are moved while the board is locked, and writers with it.
+const BOARD_BATCH: usize = 1024;
 /// Values that are looked up without telling the runtime.
 const VALUES_INLINE_MAX: usize = 16;
 
@@ -246,19 +248,26 @@ impl Feed {
     /// The inbox was closed: all that live on it lack what was written from a revision on.
     fn fall_behind(&mut self, from: i64) {
         let hub = self.hub.clone();
-        let mut board = hub.board();
-        let mut fallen = 0;
-        for (key, watch) in self.watches.iter_mut().filter(|(_, watch)| watch.is_live) {
-            board.remove(watch.number, &watch.spec.interest);
-            watch.next = watch.next.max(from);
-            watch.is_live = false;
-            watch.number = board.number();
-            self.behind.insert(&watch.spec.interest, watch.number, *key);
-            fallen += 1;
+        let live = self.watches.iter().filter(|(_, watch)| watch.is_live);
+        let live: Vec<WatchKey> = live.map(|(key, _)| *key).collect();
+        for keys in live.chunks(BOARD_BATCH) {
+            let mut board = hub.board();
+            for key in keys {
+                let Some(watch) = self.watches.get_mut(key) else {
+                    continue;
+                };
+                board.remove(watch.number, &watch.spec.interest);
+                watch.next = watch.next.max(from);
+                watch.is_live = false;
+                watch.number = board.number();
+                self.behind.insert(&watch.spec.interest, watch.number, *key);
+            }
         }
+        // With the board locked: between two publications.
+        let board = hub.board();
         self.inbox.open();
         drop(board);
-        self.count_behind(fallen, 0);
+        self.count_behind(live.len(), 0);
     }
 
     /// Reads a stretch of history for those that are behind.
@@ -306,18 +315,26 @@ impl Feed {
     /// Makes those live that have all that is published.
     fn go_live(&mut self) {
         let hub = self.hub.clone();
-        let mut board = hub.board();
-        let mut live = 0;
-        for (key, watch) in self.watches.iter_mut() {
-            if !watch.is_live && watch.next > board.published {
-                self.behind.remove(&watch.spec.interest, watch.number);
-                watch.number = board.insert(&self.inbox, key.0, watch.next, &watch.spec);
-                watch.is_live = true;
-                live += 1;
+        let published = hub.published();
+        let ready = |(_, watch): &(&WatchKey, &Watch)| !watch.is_live && watch.next > published;
+        let ready: Vec<WatchKey> = self.watches.iter().filter(ready).map(|(key, _)| *key).collect();
+        let mut gone_live = 0;
+        for keys in ready.chunks(BOARD_BATCH) {
+            let mut board = hub.board();
+            for key in keys {
+                let Some(watch) = self.watches.get_mut(key) else {
+                    continue;
+                };
+                // More may have been published since.
+                if watch.next > board.published {
+                    self.behind.remove(&watch.spec.interest, watch.number);
+                    watch.number = board.insert(&self.inbox, key.0, watch.next, &watch.spec);
+                    watch.is_live = true;
+                    gone_live += 1;
+                }
             }
         }
-        drop(board);
-        self.count_behind(0, live);
+        self.count_behind(0, gone_live);
     }
 
     /// Ends the watches that want what is compacted.

@@ -85,8 +85,7 @@ impl Server {
     pub(crate) async fn start_three() -> Vec<Server> {
         let ports = [Ports::free(), Ports::free(), Ports::free()];
         let launch = |at| Server::launch(&ports, at, Duration::from_secs(10));
-        let (a, b, c) = tokio::join!(launch(0), launch(1), launch(2));
-        let servers = vec![a, b, c];
+        let servers = futures::future::join_all((0..ports.len()).map(launch)).await;
         until("a leader", || servers.iter().any(Server::leads)).await;
         servers
     }

@@ -11,10 +11,10 @@ use futures::{
 use kv_node::server::DRAIN_TIMEOUT;
 use kv_proto::{
     etcdserverpb::{
-        CompactionRequest, DeleteRangeRequest, PutRequest, RequestOp, TxnRequest, WatchCancelRequest,
-        WatchCreateRequest, WatchProgressRequest, WatchRequest, WatchResponse, kv_client::KvClient,
-        request_op::Request as Op, watch_client::WatchClient, watch_create_request::FilterType,
-        watch_request::RequestUnion,
+        self as pb, CompactionRequest, DeleteRangeRequest, PutRequest, RequestOp, TxnRequest,
+        WatchCancelRequest, WatchCreateRequest, WatchProgressRequest, WatchRequest, WatchResponse,
+        kv_client::KvClient, lease_client::LeaseClient, request_op::Request as Op, watch_client::WatchClient,
+        watch_create_request::FilterType, watch_request::RequestUnion,
     },
     mvccpb::event::EventType,
 };
@@ -33,6 +33,7 @@ use crate::{
 /// A client with one stream of watches, and what was said on it. Revisions are told from where it began.
 struct Talk {
     kv: KvClient<Channel>,
+    lease: LeaseClient<Channel>,
     requests: mpsc::Sender<WatchRequest>,
     answers: BoxStream<'static, Result<WatchResponse, Status>>,
     began: i64,
@@ -76,6 +77,7 @@ impl Talk {
     async fn begin(url: String) -> Talk {
         let channel = Endpoint::from_shared(url).unwrap().connect_lazy();
         let mut kv = KvClient::new(channel.clone()).max_decoding_message_size(usize::MAX);
+        let lease = LeaseClient::new(channel.clone());
         let (requests, queue) = mpsc::channel(16);
         let mut watch = WatchClient::new(channel).max_decoding_message_size(usize::MAX);
         let everything = DeleteRangeRequest {
@@ -94,6 +96,7 @@ impl Talk {
         };
         Talk {
             kv,
+            lease,
             requests,
             answers: stream::once(call).try_flatten().boxed(),
             began: first.header.unwrap().revision,
@@ -494,6 +497,91 @@ async fn previous_values_and_filters() {
 "#,
     )
     .await;
+}
+
+#[tokio::test]
+async fn the_end_of_a_lease_is_told_like_any_other() {
+    compare(
+        async |mut talk| {
+            let lease = pb::LeaseGrantRequest { id: 0, ttl: 60 };
+            let lease = talk.lease.lease_grant(lease).await.unwrap().into_inner().id;
+            for key in ["b", "a"] {
+                let put = PutRequest {
+                    lease,
+                    ..put(key, "1")
+                };
+                talk.kv.put(put).await.unwrap();
+            }
+            talk.create(WatchCreateRequest {
+                prev_kv: true,
+                ..everything()
+            })
+            .await;
+            talk.lease
+                .lease_revoke(pb::LeaseRevokeRequest { id: lease })
+                .await
+                .unwrap();
+            talk.hear().await;
+            talk.said
+        },
+        r#"> watch "\0" "\0"
+0 at +2 created
+0 at +3
+    delete a +3 was "1" of +2
+    delete b +3 was "1" of +1
+"#,
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn keys_that_may_not_be_read_may_not_be_watched() {
+    let server = Server::start().await;
+    let mut auth = server.auth();
+    for name in ["root", "somebody"] {
+        let user = pb::AuthUserAddRequest {
+            name: name.into(),
+            password: "secret".into(),
+            ..Default::default()
+        };
+        auth.user_add(user).await.unwrap();
+    }
+    let root = || "root".to_owned();
+    auth.role_add(pb::AuthRoleAddRequest { name: root() })
+        .await
+        .unwrap();
+    let grant = pb::AuthUserGrantRoleRequest {
+        user: root(),
+        role: root(),
+    };
+    auth.user_grant_role(grant).await.unwrap();
+    auth.auth_enable(pb::AuthEnableRequest {}).await.unwrap();
+    let mut answers = Vec::new();
+    for name in ["root", "somebody"] {
+        let who = pb::AuthenticateRequest {
+            name: name.into(),
+            password: "secret".into(),
+        };
+        let token = auth.authenticate(who).await.unwrap().into_inner().token;
+        let create = WatchRequest {
+            request_union: Some(RequestUnion::CreateRequest(of("a"))),
+        };
+        let mut request = Request::new(stream::iter([create]));
+        request.metadata_mut().insert("token", token.parse().unwrap());
+        let mut stream = server.watch().watch(request).await.unwrap().into_inner();
+        answers.push(stream.message().await.unwrap().unwrap());
+    }
+    let revision = answers[0].header.as_ref().unwrap().revision;
+    let answers: Vec<_> = answers.iter().map(|answer| told(answer, revision)).collect();
+    let denied = "rpc error: code = PermissionDenied desc = etcdserver: permission denied";
+    assert_eq!(
+        answers,
+        [
+            "0 at +0 created\n".to_owned(),
+            format!("-1 at +0 created canceled ({denied})\n")
+        ]
+    );
+    server.stop().await;
 }
 
 fn txn(ops: impl IntoIterator<Item = Op>) -> TxnRequest {
