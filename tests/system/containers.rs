@@ -324,3 +324,21 @@ async fn containers_keep_names_through_kill_scale_and_restart() {
         "the nodes differ: {hashes:?}"
     );
 }
+
+/// What the builder stage does not get it cannot compile, and only a build from the sources would tell.
+#[test]
+fn the_builder_stage_gets_every_crate() {
+    let read = |file| std::fs::read_to_string(Path::new(ROOT).join(file)).unwrap();
+    let (workspace, context) = (read("Cargo.toml"), read(".dockerignore"));
+    let members = workspace
+        .lines()
+        .find_map(|line| line.strip_prefix("members = ["))
+        .expect("the members of the workspace stand on one line");
+    for member in members.trim_end_matches(']').split(", ") {
+        let included = format!("!{}", member.trim_matches('"'));
+        assert!(
+            context.lines().any(|line| line == included),
+            ".dockerignore lacks {included}"
+        );
+    }
+}
