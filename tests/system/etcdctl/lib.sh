@@ -38,6 +38,16 @@ shown() {
     done
 }
 
+# until_printed TEXT COMMAND…: repeats a command until it prints this text.
+until_printed() {
+    local text=$1 deadline=$((SECONDS + SHOWN_WITHIN_SECONDS))
+    shift
+    until "$@" 2>/dev/null | grep -qF -- "$text"; do
+        [ $SECONDS -lt $deadline ] || { echo "$*: never printed $text"; break; }
+        sleep 0.05
+    done
+}
+
 # stop NAME: ends a command in the background, and shows what it printed.
 stop() {
     kill -TERM "$(cat "$WORK/$1.pid")" 2>/dev/null

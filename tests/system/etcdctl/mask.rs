@@ -5,9 +5,18 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 /// Pattern, and what is printed in its place.
-const MASKS: [(&str, &str); 22] = [
+const MASKS: [(&str, &str); 24] = [
     // The client's own log lines: their times, and addresses of its memory.
     (r#"(?m)^\{"level".*\n"#, ""),
+    // What etcd forgets to translate on its way out, and a node does not.
+    (
+        r"rpc error: code = Unknown desc = auth: permission denied",
+        "etcdserver: permission denied",
+    ),
+    (
+        r"rpc error: code = Unknown desc = auth: authentication failed, password was given for no password user",
+        "etcdserver: authentication failed, invalid user ID or password",
+    ),
     // Ids in JSON and in `-w fields`, ids in hexadecimal.
     (
         r#"("(?:cluster_id|member_id|lease|ID|header_id|leader|ClusterID|MemberID|Lease)" ?: ?)[0-9]{6,}"#,
@@ -29,7 +38,7 @@ const MASKS: [(&str, &str); 22] = [
         "$1<size>",
     ),
     (r#"("hash" ?: ?|"Hash" ?: ?)[0-9]+"#, "$1<hash>"),
-    (r"(<endpoint>), [0-9]{3,10}\b", "$1, <hash>"),
+    (r"(?m)^(<url>), [0-9]+$", "$1, <hash>"),
     (r#"("version" ?: ?"|, )3\.[0-9]+\.[0-9]+"#, "$1<version>"),
     (r"\b[0-9]+(?:\.[0-9]+)? (?:kB|MB)", "<size>"),
     (r"took = [0-9.]+(?:µs|ms|s)", "took = <time>"),

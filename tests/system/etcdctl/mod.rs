@@ -90,4 +90,4 @@ macro_rules! scripts {
     )*};
 }
 
-scripts!(kv);
+scripts!(kv, watch, lease, concurrency, cluster, auth);
