@@ -61,7 +61,7 @@ pub(crate) enum Invocation {
     /// One of our own.
     Own(Box<OwnCommand>),
     /// One of the client's.
-    Client(kv_client::cli::Args),
+    Client(Box<kv_client::cli::Args>),
 }
 
 /// Parses this process's arguments; help and errors are printed here and end the process.
@@ -74,7 +74,7 @@ pub(crate) fn parse() -> Invocation {
         .try_get_matches_from(&arguments)
         .and_then(|matches| <kv_client::cli::Args as clap::FromArgMatches>::from_arg_matches(&matches));
     match parsed {
-        Ok(args) => Invocation::Client(args),
+        Ok(args) => Invocation::Client(Box::new(args)),
         // A word that nobody knows is looked for in both lists, so that the hint names the nearest of all.
         Err(error) if error.kind() == clap::error::ErrorKind::InvalidSubcommand => {
             match whole().try_get_matches_from(&arguments) {

@@ -41,7 +41,7 @@ async fn execute(invocation: Invocation) -> anyhow::Result<ExitCode> {
     match invocation {
         Invocation::Client(args) => {
             log(EnvFilter::from_default_env());
-            Ok(kv_client::cli::run(args).await)
+            Ok(kv_client::cli::run(*args).await)
         }
         Invocation::Own(command) => run(*command).await,
     }
