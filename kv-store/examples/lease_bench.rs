@@ -18,7 +18,7 @@ fn rss_mib() -> Result<u64, Box<dyn Error>> {
         .nth(1)
         .ok_or("no resident size")?
         .parse()?;
-    Ok(pages * 4096 >> 20)
+    Ok((pages * 4096) >> 20)
 }
 
 struct Bench {
