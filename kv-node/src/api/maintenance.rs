@@ -56,6 +56,9 @@ impl MaintenanceService {
             Ok(pb::AlarmType::None) | Err(_) => None,
         };
         let action = AlarmAction::try_from(request.action).map_err(|_| UpkeepError::UnknownAction)?;
+        if action != AlarmAction::Get {
+            session.allow(kv_core::Request::Admin).await?;
+        }
         let alarms = match (action, kind) {
             (AlarmAction::Get, kind) => {
                 self.0.barrier().await?;
