@@ -17,7 +17,7 @@ pub trait Values {
     /// Why a value cannot be had. That is a fault of this node, never an answer to a client.
     type Error;
 
-    /// The key and value that a [`Record::Put`] stored at `at`. Only revisions that were put and not swept
+    /// The key and value that a [`crate::Record::Put`] stored at `at`. Only revisions that were put and not swept
     /// are asked for.
     ///
     /// # Errors
