@@ -112,7 +112,7 @@ impl ClientTls {
     /// Does the handshake with the server that `host` names (a name, or an address without brackets), within
     /// [`HANDSHAKE_TIMEOUT`].
     ///
-    /// With TLS 1.3 a server looks at the client's certificate after this side is done: see [`crate::heard`].
+    /// With TLS 1.3 a server looks at the client's certificate after this side is done: see [`crate::heard()`].
     ///
     /// # Errors
     /// When the handshake fails or the server is not who it should be; the text says what to do about it.
