@@ -73,8 +73,8 @@ static COMPILED: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
 pub(crate) fn mask(printed: &str, endpoint: &str, work: &str) -> String {
     let address = endpoint.trim_start_matches("http://");
     let mut text = printed
-        .replace(endpoint, "<endpoint>")
-        .replace(address, "<endpoint>")
+        .replace(endpoint, "<url>")
+        .replace(address, "<url>")
         .replace(work, "<work>");
     for (pattern, with) in COMPILED.iter() {
         text = pattern.replace_all(&text, *with).into_owned();
