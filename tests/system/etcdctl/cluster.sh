@@ -1,6 +1,8 @@
 # Members, and what looks after a member. The system has one.
 . ./lib.sh
 
+# A node tells its address for clients soon after it is ready.
+until_printed clientURLs etcdctl member list -w json
 run etcdctl member list
 run etcdctl member list -w json
 run etcdctl member list -w table
@@ -8,7 +10,8 @@ run etcdctl member add second --peer-urls=http://127.0.0.1:4 --learner
 run etcdctl member add third --peer-urls=http://127.0.0.1:5 --learner
 run etcdctl member add third
 run etcdctl member add third --peer-urls=nonsense --learner
-run etcdctl member list
+# Members are listed by their ids, which are random.
+run sh -c 'etcdctl member list | sort -t, -k2'
 added=$(etcdctl member list | grep 127.0.0.1:4 | cut -d, -f1)
 run etcdctl member promote "$added"
 run etcdctl member update "$added" --peer-urls=http://127.0.0.1:6

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 /// Pattern, and what is printed in its place.
-const MASKS: [(&str, &str); 24] = [
+const MASKS: [(&str, &str); 25] = [
     // The client's own log lines: their times, and addresses of its memory.
     (r#"(?m)^\{"level".*\n"#, ""),
     // What etcd forgets to translate on its way out, and a node does not.
@@ -17,6 +17,8 @@ const MASKS: [(&str, &str); 24] = [
         r"rpc error: code = Unknown desc = auth: authentication failed, password was given for no password user",
         "etcdserver: authentication failed, invalid user ID or password",
     ),
+    // Members in the order of their ids.
+    (r"(?m)^ETCD_INITIAL_CLUSTER=.*$", "ETCD_INITIAL_CLUSTER=<members>"),
     // Ids in JSON and in `-w fields`, ids in hexadecimal.
     (
         r#"("(?:cluster_id|member_id|lease|ID|header_id|leader|ClusterID|MemberID|Lease)" ?: ?)[0-9]{6,}"#,
