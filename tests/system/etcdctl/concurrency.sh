@@ -7,6 +7,7 @@ run etcdctl lock mine -- sh -c 'etcdctl get "$ETCD_LOCK_KEY" -w fields'
 follow first etcdctl lock shared
 shown first 1
 follow second etcdctl lock shared
+until_printed '"Count" : 2' etcdctl get shared/ --prefix --count-only -w fields
 run etcdctl get shared/ --prefix --count-only -w fields
 stop first
 shown second 1

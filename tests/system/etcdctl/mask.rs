@@ -42,7 +42,7 @@ const MASKS: [(&str, &str); 25] = [
     (r#"("hash" ?: ?|"Hash" ?: ?)[0-9]+"#, "$1<hash>"),
     (r"(?m)^(<url>), [0-9]+$", "$1, <hash>"),
     (r#"("version" ?: ?"|, )3\.[0-9]+\.[0-9]+"#, "$1<version>"),
-    (r"\b[0-9]+(?:\.[0-9]+)? (?:kB|MB)", "<size>"),
+    (r"\b[0-9]+(?:\.[0-9]+)? (?:B|kB|MB)\b", "<size>"),
     (r"took = [0-9.]+(?:µs|ms|s)", "took = <time>"),
     (r#""took":"[^"]*""#, r#""took":"<time>""#),
     (r"remaining\([0-9]+s\)", "remaining(<time>)"),
