@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
-use crate::harness::{Browser, Outcome, eventually, free_ports};
+use crate::harness::{Browser, Load, Outcome, eventually, free_ports};
 
 /// Ports above the base that a demo of three nodes uses.
 const PORTS: u16 = 32;
@@ -17,6 +17,9 @@ const PORTS: u16 = 32;
 const LINE_WITHIN: Duration = Duration::from_secs(60);
 /// Longest that the demo may take to stop with all its children.
 const STOP_WITHIN: Duration = Duration::from_secs(40);
+/// Clients that write while nodes are restarted, and the fewest writes that they must have got through to tell.
+const CLIENTS: usize = 4;
+const WRITES_MIN: usize = 200;
 
 struct Demo {
     child: Child,
@@ -225,4 +228,29 @@ async fn taken_ports_are_reported_before_anything_starts() {
     assert_eq!(String::from_utf8_lossy(&output.stderr), expected);
     assert!(!output.status.success());
     assert!(!dir.path().join("quorate-data").exists(), "nothing was touched");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rolling_restart_fails_no_write_through_the_balancer() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut demo = Demo::start(dir.path(), free_ports(PORTS), &["--ephemeral"]);
+    demo.ready().await;
+    let load = Load::start(&format!("127.0.0.1:{}", demo.base_port), CLIENTS);
+    let restarted = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/rolling-restart"))
+        .args(["--demo", "--base-port", &demo.base_port.to_string()])
+        .output()
+        .await
+        .unwrap();
+    let written = load.stop().await;
+    assert!(restarted.status.success(), "{restarted:?}");
+    let said = String::from_utf8_lossy(&restarted.stdout);
+    assert!(said.ends_with("restarted 3 nodes\n"), "{said}");
+    assert!(written.failures.is_empty(), "{:?}", written.failures);
+    assert!(
+        written.acknowledged.len() >= WRITES_MIN,
+        "only {} writes",
+        written.acknowledged.len()
+    );
+    demo.signal(Signal::INT);
+    assert!(demo.ended().await.success());
 }
