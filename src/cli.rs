@@ -32,6 +32,8 @@ pub(crate) enum OwnCommand {
     Demo(demo::Args),
     /// Run a storage node
     Node(kv_node::cli::Args),
+    /// Make a new cluster of what is left of one that lost its quorum for good
+    Recover(kv_node::recover::Args),
     /// Run the load balancer
     Balancer(Server<loadbalancer::cli::Args>),
     /// Run the web app

@@ -56,6 +56,7 @@ async fn run(command: OwnCommand) -> anyhow::Result<ExitCode> {
             log(args.log_filter().parse().context("--log-level")?);
             kv_node::run(args, shutdown).await?;
         }
+        OwnCommand::Recover(args) => kv_node::recover::run(&args)?,
         OwnCommand::Balancer(Server { args, log_level }) => {
             log(log_level);
             loadbalancer::run(args, shutdown).await?;

@@ -203,6 +203,31 @@ impl Channel {
     pub(crate) fn with_token(self, token: Option<HeaderValue>) -> Channel {
         Channel { token, ..self }
     }
+
+    /// Sends a request that is not gRPC.
+    pub(crate) async fn http(mut self, request: Request<Body>) -> Result<Response<Incoming>, SendError> {
+        self.send(request).await
+    }
+
+    fn send(
+        &mut self,
+        mut request: Request<Body>,
+    ) -> impl Future<Output = Result<Response<Incoming>, SendError>> + Send + use<> {
+        if let Some(token) = &self.token {
+            request.headers_mut().insert(TOKEN, token.clone());
+        }
+        let hint = match self.origin.scheme_str() {
+            Some("https") => "",
+            _ => " (does the server want https://?)",
+        };
+        let sent = self.sender.try_send_request(request);
+        async move {
+            sent.await.map_err(|error| match error.message() {
+                Some(_) => SendError::NotSent(error.into_error(), hint),
+                None => SendError::Broken(error.into_error()),
+            })
+        }
+    }
 }
 
 /// etcd's metadata key of a token.
@@ -245,20 +270,10 @@ impl tower::Service<Request<Body>> for Channel {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        if let Some(token) = &self.token {
-            request.headers_mut().insert(TOKEN, token.clone());
-        }
-        let hint = match self.origin.scheme_str() {
-            Some("https") => "",
-            _ => " (does the server want https://?)",
-        };
-        let sent = self.sender.try_send_request(request);
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let sent = self.send(request);
         Box::pin(async move {
-            let response = sent.await.map_err(|error| match error.message() {
-                Some(_) => SendError::NotSent(error.into_error(), hint),
-                None => SendError::Broken(error.into_error()),
-            })?;
+            let response = sent.await?;
             if is_grpc(&response) {
                 Ok(response)
             } else {

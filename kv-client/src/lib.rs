@@ -26,6 +26,7 @@
 
 mod accounts;
 mod auth;
+mod autopilot;
 pub mod bench;
 mod classify;
 pub mod cli;
@@ -46,6 +47,7 @@ mod pool;
 mod watch;
 
 pub use auth::Credentials;
+pub use autopilot::{Autopilot, AutopilotDecision, AutopilotMember, AutopilotNext};
 pub use client::Client;
 pub use cluster::Snapshot;
 pub use config::{Config, Tls};

@@ -59,7 +59,7 @@ pub fn stream(store: Store) -> impl Stream<Item = Result<Piece, Fault>> + Send +
 }
 
 /// Gives the pieces to `send` until it wants no more.
-fn write(store: &Store, send: &mut impl FnMut(Piece) -> bool) -> Result<(), Fault> {
+pub(crate) fn write(store: &Store, send: &mut impl FnMut(Piece) -> bool) -> Result<(), Fault> {
     let view = store.snapshot()?;
     let header = view.header();
     let manifest = Manifest {
@@ -106,15 +106,22 @@ impl Backup {
     /// When it cannot be read, or is not as it was written.
     pub fn find(dir: &Path) -> anyhow::Result<Option<Backup>> {
         let path = dir.join(RESTORE_FILE);
-        let file = match File::open(&path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error).context(path.display().to_string()),
-        };
+        if !path.try_exists().with_context(|| path.display().to_string())? {
+            return Ok(None);
+        }
+        let hash = Backup::hash_of(&path)?;
+        Ok(Some(Backup { path, hash }))
+    }
+
+    /// The hash of a backup, all of which is read.
+    ///
+    /// # Errors
+    /// As [`Backup::find`].
+    pub(crate) fn hash_of(path: &Path) -> anyhow::Result<String> {
+        let file = File::open(path).with_context(|| path.display().to_string())?;
         let (_, hash, _) = kv_backup::check(BufReader::new(file))
             .with_context(|| format!("{} cannot be restored", path.display()))?;
-        let hash = hash.to_string();
-        Ok(Some(Backup { path, hash }))
+        Ok(hash.to_string())
     }
 
     /// Makes it the content of an empty store, durably, as what a cluster of these founders begins with.

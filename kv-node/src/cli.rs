@@ -10,6 +10,7 @@ use crate::{
     auth::{TokenKind, TokenOptions},
     bootstrap::Bootstrap,
     compaction::Retention,
+    membership::autopilot::Policy,
     node::{Config, Limits},
     tls::TlsArgs,
     urls,
@@ -19,6 +20,9 @@ use crate::{
 const DEFAULT_QUOTA_BYTES: u64 = 2 << 30;
 /// The shortest election timeout, in heartbeats: below it one late heartbeat makes an election.
 const ELECTION_HEARTBEATS_MIN: u64 = 3;
+
+/// The shortest `--reap-after`: longer than a restart.
+const REAP_AFTER_MIN: Duration = Duration::from_secs(5);
 
 /// Arguments of a storage node.
 #[derive(Debug, Clone, clap::Args)]
@@ -96,6 +100,24 @@ pub struct Args {
     /// Most voting members; further ones stay learners
     #[arg(long, env = "QUORATE_MAX_VOTERS", value_name = "N", default_value = "5", value_parser = clap::value_parser!(u16).range(1..=7))]
     pub max_voters: u16,
+    /// Fewest voters: below, none is removed that nothing replaces, and none leaves
+    #[arg(long, env = "QUORATE_MIN_VOTERS", value_name = "N", default_value = "3", value_parser = clap::value_parser!(u16).range(1..=7))]
+    pub min_voters: u16,
+    /// How long a member must be silent for the leader to replace and remove it; 0 for never
+    #[arg(long, env = "QUORATE_REAP_AFTER", value_name = "DURATION", default_value = "10m", value_parser = duration_or_never)]
+    pub reap_after: Duration,
+    /// What fails together with this member, such as a rack: voters are spread over zones
+    #[arg(
+        long,
+        env = "QUORATE_ZONE",
+        value_name = "NAME",
+        default_value = "",
+        hide_default_value = true
+    )]
+    pub zone: String,
+    /// Leave the cluster for good when stopped (SIGTERM), unless that costs the quorum or --min-voters
+    #[arg(long, env = "QUORATE_LEAVE_ON_TERMINATE")]
+    pub leave_on_terminate: bool,
     /// Most learners that clients may add; those that join by themselves do not count
     #[arg(long, env = "QUORATE_MAX_LEARNERS", value_name = "N", default_value = "1", value_parser = clap::value_parser!(u16).range(0..=64))]
     pub max_learners: u16,
@@ -243,7 +265,13 @@ impl Args {
             peer_urls,
             tls,
             bootstrap,
-            max_voters: self.max_voters.into(),
+            zone: self.zone,
+            autopilot: Policy {
+                min_voters: self.min_voters.into(),
+                max_voters: self.max_voters.into(),
+                reap_after: Some(self.reap_after).filter(|after| !after.is_zero()),
+            },
+            leave_on_terminate: self.leave_on_terminate,
             max_learners: self.max_learners.into(),
             quota_bytes: if self.quota_backend_bytes == 0 {
                 DEFAULT_QUOTA_BYTES
@@ -320,6 +348,19 @@ fn duration(text: &str) -> anyhow::Result<Duration> {
     }
     ensure!(!total.is_zero(), "must be longer than nothing");
     Ok(total)
+}
+
+/// A duration, or 0.
+fn duration_or_never(text: &str) -> anyhow::Result<Duration> {
+    if text == "0" {
+        return Ok(Duration::ZERO);
+    }
+    let duration = duration(text)?;
+    ensure!(
+        duration >= REAP_AFTER_MIN,
+        "{text} is too short: a member that is restarted would be taken for dead; at least 5s, or 0 for never"
+    );
+    Ok(duration)
 }
 
 /// This machine's name, as other machines on its network know it.
@@ -418,6 +459,18 @@ mod tests {
     }
 
     #[test]
+    fn members_are_given_up_after_a_while_or_never() {
+        assert_eq!(config("").unwrap().autopilot, Policy::default());
+        let never = config("--reap-after 0 --min-voters 1 --max-voters 7")
+            .unwrap()
+            .autopilot;
+        assert_eq!(
+            (never.reap_after, never.min_voters, never.max_voters),
+            (None, 1, 7)
+        );
+    }
+
+    #[test]
     fn bad_values_name_the_flag() {
         for (line, expected) in [
             ("--listen-client-urls 127.0.0.1:2379", "--listen-client-urls"),
@@ -444,6 +497,7 @@ mod tests {
                 "--auto-compaction-mode revision --auto-compaction-retention 1h",
                 "--auto-compaction-retention \"1h\": a number of revisions is expected",
             ),
+            ("--reap-after 1s", "is too short"),
             ("--no-such-flag", "--no-such-flag"),
         ] {
             let error = config(line).unwrap_err().to_string();

@@ -33,6 +33,9 @@ pub struct Identity {
     /// Whether it was removed from its cluster: it never starts again.
     #[serde(default)]
     pub removed: bool,
+    /// Whether it left its cluster of its own accord: the directory may be emptied for a new member.
+    #[serde(default)]
+    pub left: bool,
     /// The cluster this node belongs to, once that is settled.
     pub cluster_id: Option<u64>,
     /// The founding of a cluster that this node agrees to.
@@ -55,6 +58,7 @@ impl Identity {
             claim: 0,
             restored: None,
             removed: false,
+            left: false,
             cluster_id: None,
             ballot: None,
             floor: None,
@@ -174,6 +178,27 @@ impl DataDir {
         serde_json::from_slice(&text)
             .map(Some)
             .map_err(|source| DirError::Damaged { path, source })
+    }
+
+    /// Removes what a member kept here; its identity last, so that a crash on the way changes nothing.
+    ///
+    /// # Errors
+    /// When the disk refuses.
+    pub fn clear(&self) -> Result<(), DirError> {
+        let clear = || {
+            for part in ["wal", "store"] {
+                match fs::remove_dir_all(self.path.join(part)) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                    _ => {}
+                }
+            }
+            fs::remove_file(self.identity_path())?;
+            File::open(&self.path)?.sync_all()
+        };
+        clear().map_err(|source| DirError::Io {
+            path: self.path.clone(),
+            source,
+        })
     }
 
     /// Stores the identity durably: when this returns, a power cut does not undo it.

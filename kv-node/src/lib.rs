@@ -19,6 +19,7 @@ pub mod lease;
 pub mod membership;
 pub mod node;
 pub mod raft;
+pub mod recover;
 pub mod running;
 pub mod server;
 pub mod space;

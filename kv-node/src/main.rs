@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -12,20 +12,36 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// A storage node of Quorate
 #[derive(Debug, Parser)]
-#[command(name = "kv-node", version)]
+#[command(name = "kv-node", version, args_conflicts_with_subcommands = true)]
 struct Line {
+    #[command(subcommand)]
+    command: Option<Command>,
     #[command(flatten)]
     args: kv_node::cli::Args,
 }
 
+/// What a node does besides running.
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a new cluster of what is left of one that lost its quorum for good
+    Recover(kv_node::recover::Args),
+}
+
 fn main() -> ExitCode {
-    let Line { args } = Line::parse();
+    let Line { command, args } = Line::parse();
+    if let Some(Command::Recover(args)) = command {
+        return ended(kv_node::recover::run(&args));
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(kv_node::worker_threads())
         .enable_all()
         .build()
         .context("cannot start the runtime");
-    match runtime.and_then(|runtime| runtime.block_on(run(args))) {
+    ended(runtime.and_then(|runtime| runtime.block_on(run(args))))
+}
+
+fn ended(result: anyhow::Result<()>) -> ExitCode {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");

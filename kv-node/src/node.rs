@@ -22,7 +22,7 @@ use crate::{
         clock::{ClusterClock, Monotonic},
         renew::Renewer,
     },
-    membership::{Membership, Refused, rules::Change},
+    membership::{Membership, Refused, autopilot::Policy, rules::Change},
     raft::{
         leader::{Heard, Leadership},
         network::{self, Dial},
@@ -60,8 +60,12 @@ pub struct Config {
     pub tls: Tls,
     /// How the node finds its cluster.
     pub bootstrap: Bootstrap,
-    /// Most voters.
-    pub max_voters: usize,
+    /// What fails together with this node; empty where that is not said.
+    pub zone: String,
+    /// What the leader changes of its own accord.
+    pub autopilot: Policy,
+    /// Whether this node leaves its cluster for good when it is stopped.
+    pub leave_on_terminate: bool,
     /// Most learners that clients may add.
     pub max_learners: usize,
     /// Bound on live bytes.
@@ -433,6 +437,11 @@ impl Node {
     /// See [`ChangeError`], which says whether it may have changed.
     pub async fn change_members(&self, change: Change, deadline: Instant) -> Result<Changed, ChangeError> {
         self.inner.membership.ask(change, deadline).await
+    }
+
+    /// Who belongs to the cluster.
+    pub fn membership(&self) -> &Membership {
+        &self.inner.membership
     }
 
     /// Hands leadership over to a voter, if this node leads; `false`: it has not taken over by the deadline.

@@ -15,6 +15,8 @@ use parking_lot::Mutex;
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+mod stopping;
+
 use crate::{
     alarms, api,
     auth::Authenticator,
@@ -22,7 +24,7 @@ use crate::{
     blocking::may_wait,
     bootstrap::{
         self, Bootstrap, BootstrapError, Start,
-        control::{self, Control, ControlClient, Local, MemberRequest},
+        control::{self, Control, ControlClient, Local, MemberRequest, Speaks},
         discover, founding,
     },
     compaction,
@@ -48,9 +50,6 @@ use crate::{
     urls::Listen,
     watch::Hub,
 };
-
-/// How long consensus, and then the disk, may take to stop.
-const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Runs a node until `shutdown` resolves or it must stop.
 ///
@@ -79,6 +78,9 @@ pub async fn run(config: Config, env: Env, shutdown: impl Future<Output = ()> + 
         () = &mut shutdown => None,
         failure = failed => Some(failure?),
     };
+    if failure.is_none() && running.config.leave_on_terminate {
+        running.leave(&node).await;
+    }
     running.stop(&node).await;
     match failure {
         None => Ok(()),
@@ -123,7 +125,7 @@ impl Running {
     pub async fn open(config: Config) -> anyhow::Result<Running> {
         let dir = DataDir::open(&config.data_dir)?;
         let backup = Backup::find(&config.data_dir)?.map(|backup| backup.hash);
-        let identity = match dir.load()? {
+        let identity = match load(&dir, &config)? {
             Some(identity) => {
                 anyhow::ensure!(
                     backup.is_none() || backup == identity.restored,
@@ -144,6 +146,7 @@ impl Running {
             name: config.name.clone(),
             peer_urls: config.peer_urls.clone(),
             client_urls: config.client_urls.clone(),
+            zone: config.zone.clone(),
             ..Member::default()
         };
         let tls = config.tls.load()?;
@@ -289,6 +292,9 @@ impl Running {
             return Ok(Start::Restart);
         }
         let identity = self.local.lock().identity().clone();
+        if was_settled && let Some(ballot) = identity.ballot {
+            return Ok(Start::Found(ballot.founders));
+        }
         match &self.config.bootstrap {
             Bootstrap::Static {
                 members,
@@ -303,10 +309,7 @@ impl Running {
                 let ids = bootstrap::static_ids(members, &token, &self.config.name, &self.config.peer_urls)?;
                 Ok(founding::found_static(&self.local, client, ids, &self.progress).await?)
             }
-            Bootstrap::Dynamic { .. } if was_settled => Ok(match identity.ballot {
-                Some(ballot) => Start::Found(ballot.founders),
-                None => Start::Join,
-            }),
+            Bootstrap::Dynamic { .. } if was_settled => Ok(Start::Join),
             Bootstrap::Dynamic { join, expect } => {
                 Ok(founding::found_or_join(&self.local, client, join, *expect, &self.progress).await?)
             }
@@ -374,6 +377,7 @@ impl Running {
             leadership.clone(),
             client,
             self.config.max_learners,
+            self.config.autopilot,
         );
         Ok(Node {
             inner: Arc::new(Inner {
@@ -441,6 +445,7 @@ impl Running {
         );
         let member = self.local.lock().seen().member;
         let request = MemberRequest {
+            speaks: Speaks::OURS,
             cluster_id,
             node_id: member_id,
             member,
@@ -462,7 +467,7 @@ impl Running {
             }
             refused.send_replace(Some(why));
         });
-        self.background(node, membership.promote(self.config.max_voters));
+        self.background(node, membership.pilot());
         self.background(node, inner.space.clone().watch(self.config.data_dir.clone()));
         self.background(node, alarms::run(node.clone()));
         if let Some(retention) = self.config.retention {
@@ -500,48 +505,19 @@ impl Running {
             tokio::select! { () = task => {}, () = stop.cancelled() => {} }
         });
     }
+}
 
-    /// Hands leadership over, lets requests finish, then stops consensus and closes the log.
-    pub async fn stop(self, node: &Node) {
-        upkeep::hand_over(&node.inner.raft).await;
-        self.stop.cancel();
-        self.client_servers.close();
-        self.client_servers.wait().await;
-        // Consensus may be waiting for a disk that is full: closing the log frees it then.
-        if tokio::time::timeout(STOP_TIMEOUT, node.inner.raft.shutdown())
-            .await
-            .is_err()
-        {
-            tracing::warn!("consensus does not stop by itself: closing the log under it");
-        }
-        self.close().await;
-        node.inner.background.close();
-        node.inner.background.wait().await;
-        let store = node.inner.store.clone();
-        let wal = node.inner.wal.clone();
-        let closed = tokio::task::spawn_blocking(move || {
-            let synced = store.sync();
-            wal.close();
-            synced
-        });
-        match tokio::time::timeout(STOP_TIMEOUT, closed).await {
-            Ok(Ok(Ok(_))) => {}
-            Ok(Ok(Err(error))) => {
-                tracing::warn!(%error, "the store is not synced; the log will make up for it")
-            }
-            Ok(Err(_)) | Err(_) => tracing::warn!("the disk does not answer; the log will make up for it"),
-        }
-        tracing::info!("stopped");
+/// The stored identity. A member that left of its own accord has promised nothing to anybody: the directory is
+/// emptied for a new one, unless the founders' list would give it the old id again.
+fn load(dir: &DataDir, config: &Config) -> anyhow::Result<Option<Identity>> {
+    let identity = dir.load()?;
+    let founds = matches!(config.bootstrap, Bootstrap::Static { existing: false, .. });
+    if founds || !identity.as_ref().is_some_and(|identity| identity.left) {
+        return Ok(identity);
     }
-
-    async fn close(&self) {
-        self.stop.cancel();
-        self.stop_peers.cancel();
-        for servers in [&self.client_servers, &self.peer_servers] {
-            servers.close();
-            servers.wait().await;
-        }
-    }
+    tracing::info!("this member has left its cluster: it comes back as a new one, without its old data");
+    dir.clear()?;
+    Ok(None)
 }
 
 /// A new identity; `backup` is the hash of the backup that the cluster is to be made of.

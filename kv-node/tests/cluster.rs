@@ -6,6 +6,8 @@
 
 #[path = "cluster/auth.rs"]
 mod auth;
+#[path = "cluster/autopilot.rs"]
+mod autopilot;
 #[path = "cluster/backup.rs"]
 mod backup;
 mod common;
@@ -13,6 +15,8 @@ mod common;
 mod leases;
 #[path = "cluster/membership.rs"]
 mod membership;
+#[path = "cluster/recover.rs"]
+mod recover;
 #[path = "cluster/upkeep.rs"]
 mod upkeep;
 
@@ -27,6 +31,7 @@ use kv_core::{Command, Put, Range};
 use kv_node::{
     auth::TokenOptions,
     bootstrap::Bootstrap,
+    membership::autopilot::Policy,
     node::{Config, Env, Limits, Node},
     running::Running,
     tls::Tls,
@@ -60,7 +65,9 @@ impl Machine {
             peer_urls: vec![format!("http://{}", self.peer)],
             tls: Tls::default(),
             bootstrap,
-            max_voters: 5,
+            zone: String::new(),
+            autopilot: Policy::default(),
+            leave_on_terminate: false,
             max_learners: 1,
             retention: None,
             quota_bytes: 1 << 30,

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use super::accounts::{AuthCommand, RoleCommand, UserCommand};
+use super::autopilot::ClusterCommand;
 use super::check::CheckCommand;
 use super::endpoints::{EndpointArgs, EndpointCommand};
 use super::exit::Failure;
@@ -160,6 +161,9 @@ pub enum Command {
     /// List, add, remove and change members
     #[command(subcommand)]
     Member(MemberCommand),
+    /// Show what the cluster does with its members of its own accord
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
     /// Let the leader hand over to another member
     #[command(after_help = "The leader is found through the endpoints, one of which must be its own.")]
     MoveLeader {

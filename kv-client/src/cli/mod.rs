@@ -6,6 +6,7 @@
 
 mod accounts;
 mod args;
+mod autopilot;
 mod check;
 mod commands;
 mod endpoints;
@@ -33,6 +34,7 @@ pub use args::{
     Args, Command, CompactArgs, Consistency, DelArgs, GetArgs, GlobalArgs, Order, PutArgs, RangeArgs, SortBy,
     TxnArgs, WriteOut,
 };
+pub use autopilot::ClusterCommand;
 pub use check::{CheckCommand, Load, PerfArgs};
 pub use endpoints::{EndpointArgs, EndpointCommand};
 pub use exit::Exit;

@@ -72,6 +72,7 @@ async fn in_session(session: &Session, command: &Command) -> Outcome {
         Command::Lock(args) => Box::pin(session.lock(args)).await,
         Command::Elect(args) => Box::pin(session.elect(args)).await,
         Command::Member(command) => session.member(command).await,
+        Command::Cluster(command) => session.cluster(*command).await,
         Command::MoveLeader { id } => session.move_leader(*id).await,
         Command::Defrag(args) => session.defrag(*args).await,
         Command::Alarm(command) => session.alarm(*command).await,

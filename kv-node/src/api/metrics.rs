@@ -35,6 +35,7 @@ const DURATION_BUCKETS: [f64; 17] = [
 ];
 
 const LEADER_CHANGES: &str = "etcd_server_leader_changes_seen_total";
+const AUTOPILOT_ACTIONS: &str = "quorate_autopilot_actions_total";
 const WAL_SYNC: &str = "etcd_disk_wal_fsync_duration_seconds";
 
 static PROCESS: OnceLock<Option<PrometheusHandle>> = OnceLock::new();
@@ -70,6 +71,10 @@ pub fn install() {
 fn describe_process() {
     describe_histogram!(WAL_SYNC, "How long making the log durable took.");
     describe_counter!(LEADER_CHANGES, "How often the leader changed.");
+    describe_counter!(
+        AUTOPILOT_ACTIONS,
+        "Changes of the membership that this node decided as leader."
+    );
 }
 
 /// For [`kv_wal::Options::on_sync`]: puts the time of each sync into a histogram.
@@ -83,6 +88,12 @@ pub fn wal_sync_observer() -> kv_wal::SyncObserver {
 pub fn leader_changes() -> Counter {
     install();
     counter!(LEADER_CHANGES)
+}
+
+/// Counts the changes of one kind that a leader decides.
+pub fn autopilot_actions(action: &'static str) -> Counter {
+    install();
+    counter!(AUTOPILOT_ACTIONS, "action" => action)
 }
 
 /// The gRPC methods that are served and counted.
@@ -257,6 +268,8 @@ struct Gauges {
     revision: Gauge,
     compacted: Gauge,
     keys: Gauge,
+    autopilot_healthy: Gauge,
+    failure_tolerance: Gauge,
     process: process::Gauges,
     watch: watch::Gauges,
 }
@@ -428,6 +441,8 @@ impl Gauges {
             revision: gauge!("etcd_debugging_mvcc_current_revision"),
             compacted: gauge!("etcd_debugging_mvcc_compact_revision"),
             keys: gauge!("etcd_debugging_mvcc_keys_total"),
+            autopilot_healthy: gauge!("quorate_autopilot_healthy"),
+            failure_tolerance: gauge!("quorate_autopilot_failure_tolerance"),
             process: process::Gauges::new(),
             watch: watch::Gauges::new(),
         }
@@ -454,6 +469,12 @@ impl Gauges {
         self.revision.set(status.revision as f64);
         self.compacted.set(node.store().compacted() as f64);
         self.keys.set(node.store().keys() as f64);
+        let health = node.membership().health_here();
+        let known = |value: Option<f64>| value.unwrap_or(f64::NAN);
+        self.autopilot_healthy
+            .set(known(health.map(|(healthy, _)| f64::from(healthy))));
+        self.failure_tolerance
+            .set(known(health.map(|(_, tolerance)| tolerance as f64)));
         self.process.set();
         self.watch.set(&node.hub().stats());
     }
@@ -517,6 +538,14 @@ fn describe() {
         "The compacted revision; -1 before the first."
     );
     describe_gauge!("etcd_debugging_mvcc_keys_total", "Keys that exist.");
+    describe_gauge!(
+        "quorate_autopilot_healthy",
+        "On the leader, 1 while all members answer and have caught up, else 0; NaN elsewhere."
+    );
+    describe_gauge!(
+        "quorate_autopilot_failure_tolerance",
+        "On the leader, how many voters more may fail; NaN elsewhere."
+    );
     describe_counter!("grpc_server_started_total", "gRPC calls started.");
     describe_counter!("grpc_server_handled_total", "gRPC calls ended, by code.");
     describe_counter!(

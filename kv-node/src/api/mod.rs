@@ -15,11 +15,13 @@
 //! | `grpc`, `kv`, `watch`, `cluster`, `maintenance`, `auth`, `lease`, `lock`, `election`, `convert` | etcd's services |
 //! | `gateway` | the same services as JSON, `/v3/…`, documented there |
 //! | `rest` | `/v1/kv/…` for curl and browsers, documented there |
+//! | `autopilot` | `/v1/cluster/autopilot`: what the leader sees of the members, and is about to change |
 //! | `ops`, `metrics`, `process` | `/health`, `/livez`, `/readyz`, `/version`, `/metrics` |
 
 use crate::{node::Node, switch::Front};
 
 mod auth;
+mod autopilot;
 mod body;
 mod calls;
 mod cluster;
@@ -43,7 +45,7 @@ mod rest;
 mod session;
 mod watch;
 
-pub use metrics::{install as install_metrics, leader_changes, wal_sync_observer};
+pub use metrics::{autopilot_actions, install as install_metrics, leader_changes, wal_sync_observer};
 
 /// What stands behind a client port.
 pub type ClientPort = Front<grpc::KvEndpoint>;
@@ -54,7 +56,10 @@ pub type ClientPort = Front<grpc::KvEndpoint>;
 pub fn client_port(node: Node) -> ClientPort {
     install_metrics();
     let api = calls::Api::new(node);
-    let http = ops::router().merge(rest::router()).with_state(api.clone());
+    let http = ops::router()
+        .merge(rest::router())
+        .merge(autopilot::router())
+        .with_state(api.clone());
     let others = grpc::router(&api);
     let gateway = gateway::router(
         api.clone(),

@@ -40,9 +40,10 @@ pub(super) const ETCD_CLUSTER_VERSION: &str = "3.5.0";
 const PROBE_TIMEOUT: Duration = Duration::from_millis(900);
 
 /// What can be asked here, for the answer to a path that does not exist.
-const PATHS: [&str; 9] = [
+const PATHS: [&str; 10] = [
     "/v1/kv/{key}",
     "/v1/kv/?prefix=",
+    "/v1/cluster/autopilot",
     "/v3/kv/range",
     "/metrics",
     "/health",

@@ -26,13 +26,16 @@ use crate::{
     identity::{DataDir, DirError, Identity},
     membership::{
         changes::Changed,
+        report::Report,
         rules::{Change, Refusal},
     },
     raft::types::Member,
 };
 
-/// The version of the protocol between nodes; nodes one apart work together.
+/// The newest version of the protocol between nodes that this release speaks …
 pub const PROTOCOL: u32 = 1;
+/// … and the oldest: that of the release before, so that nodes of neighbouring releases work together.
+pub const PROTOCOL_MIN: u32 = 1;
 const CALL_TIMEOUT: Duration = Duration::from_secs(2);
 /// Changing the membership takes a commit or two.
 const MEMBERS_TIMEOUT: Duration = Duration::from_secs(10);
@@ -41,11 +44,46 @@ const TOLD_MAX: usize = 64;
 /// The longest answer that is read.
 const ANSWER_BYTES_MAX: usize = 4 << 20;
 
+/// The versions of the protocol that a node speaks. The first release did not say the oldest, and spoke one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Speaks {
+    /// Its [`PROTOCOL`].
+    #[serde(default = "first_protocol")]
+    pub protocol: u32,
+    /// Its [`PROTOCOL_MIN`].
+    #[serde(default = "first_protocol")]
+    pub protocol_min: u32,
+}
+
+fn first_protocol() -> u32 {
+    1
+}
+
+impl Speaks {
+    /// This release.
+    pub const OURS: Speaks = Speaks {
+        protocol: PROTOCOL,
+        protocol_min: PROTOCOL_MIN,
+    };
+
+    /// Whether there is a version that this release speaks, too.
+    pub fn is_understood(self) -> bool {
+        self.protocol >= PROTOCOL_MIN && self.protocol_min <= PROTOCOL
+    }
+}
+
+impl std::fmt::Display for Speaks {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} to {}", self.protocol_min, self.protocol)
+    }
+}
+
 /// A node's answer to "who are you".
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Hello {
-    /// Its [`PROTOCOL`].
-    pub protocol: u32,
+    /// What it speaks.
+    #[serde(flatten)]
+    pub speaks: Speaks,
     /// Drawn anew by each process: tells a node from another one with the same data.
     pub instance: u64,
     /// What it says of itself.
@@ -60,6 +98,9 @@ pub struct Hello {
 /// Asks the leader to let a node in, or to note its new addresses.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct MemberRequest {
+    /// What the node speaks.
+    #[serde(flatten)]
+    pub speaks: Speaks,
     /// The cluster meant.
     pub cluster_id: u64,
     /// The node.
@@ -193,7 +234,7 @@ impl Local {
     /// What it answers to "who are you".
     pub fn hello(&self) -> Hello {
         Hello {
-            protocol: PROTOCOL,
+            speaks: Speaks::OURS,
             instance: self.instance,
             seen: self.seen(),
             restored: self.identity.restored.clone(),
@@ -209,6 +250,9 @@ pub trait Members: Send + Sync + 'static {
 
     /// Makes a client's change, if this node leads.
     fn change(&self, change: Change) -> BoxFuture<'_, ChangeAnswer>;
+
+    /// The state of the membership, if this node leads.
+    fn autopilot(&self) -> Option<Report>;
 }
 
 /// The state behind the control routes.
@@ -227,6 +271,7 @@ pub fn router(control: Control) -> Router {
         .route("/quorate/agree", post(agree))
         .route("/quorate/members", post(members))
         .route("/quorate/change", post(change))
+        .route("/quorate/autopilot", get(autopilot))
         .with_state(control)
 }
 
@@ -273,6 +318,10 @@ async fn change(State(control): State<Control>, Json(request): Json<ChangeReques
         _ => ChangeAnswer::NotLeader,
     };
     Json(answer)
+}
+
+async fn autopilot(State(control): State<Control>) -> Json<Option<Report>> {
+    Json(control.members.get().and_then(|members| members.autopilot()))
 }
 
 /// The client side of the control calls. Each has a connection of its own: they are rare.
@@ -350,6 +399,21 @@ impl ControlClient {
             "/quorate/change",
             Some(request),
             MEMBERS_TIMEOUT,
+        )
+        .await
+    }
+
+    /// Asks a node for the state of the membership; `None`: it does not lead.
+    ///
+    /// # Errors
+    /// See [`ControlError`].
+    pub async fn autopilot(&self, peer_url: &str) -> Result<Option<Report>, ControlError> {
+        self.call(
+            Method::GET,
+            peer_url,
+            "/quorate/autopilot",
+            None::<()>,
+            CALL_TIMEOUT,
         )
         .await
     }

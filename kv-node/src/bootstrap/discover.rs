@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
-use super::control::{ControlClient, Hello, PROTOCOL};
+use super::{
+    BootstrapError,
+    control::{ControlClient, Hello, Speaks},
+};
 
 /// The peer port where a name has none.
 pub const DEFAULT_PEER_PORT: u16 = 2380;
@@ -52,31 +55,41 @@ pub async fn resolve(names: &[String]) -> (Vec<String>, Vec<String>) {
 pub type Answers = BTreeMap<u64, (String, Hello)>;
 
 /// Asks all addresses at once who is there; `own` is left out.
-pub async fn ask_all(client: &ControlClient, urls: &[String], own: u64) -> Answers {
-    let answers = ask_each(client, urls).await.into_iter();
+///
+/// # Errors
+/// [`BootstrapError::VersionsApart`].
+pub async fn ask_all(client: &ControlClient, urls: &[String], own: u64) -> Result<Answers, BootstrapError> {
+    let answers = ask_each(client, urls).await?.into_iter();
     let others = answers.filter(|(_, hello)| hello.seen.node_id != own);
-    others
+    Ok(others
         .map(|(url, hello)| (hello.seen.node_id, (url, hello)))
-        .collect()
+        .collect())
 }
 
 /// The answers of all addresses, this node's own among them.
-pub async fn ask_each(client: &ControlClient, urls: &[String]) -> Vec<(String, Hello)> {
+///
+/// # Errors
+/// [`BootstrapError::VersionsApart`].
+pub async fn ask_each(
+    client: &ControlClient,
+    urls: &[String],
+) -> Result<Vec<(String, Hello)>, BootstrapError> {
     let asked = urls
         .iter()
         .map(|url| async move { (url.clone(), client.hello(url).await) });
     let mut answers = Vec::new();
     for (url, answer) in futures::future::join_all(asked).await {
         match answer {
-            Ok(hello) if hello.protocol.abs_diff(PROTOCOL) > 1 => tracing::error!(
-                url,
-                theirs = hello.protocol,
-                ours = PROTOCOL,
-                "this peer's release is too far from ours: run neighbouring releases"
-            ),
+            Ok(hello) if !hello.speaks.is_understood() => {
+                return Err(BootstrapError::VersionsApart {
+                    url,
+                    theirs: hello.speaks,
+                    ours: Speaks::OURS,
+                });
+            }
             Ok(hello) => answers.push((url, hello)),
             Err(error) => tracing::debug!(url, %error, "no answer"),
         }
     }
-    answers
+    Ok(answers)
 }

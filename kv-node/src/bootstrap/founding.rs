@@ -43,7 +43,7 @@ pub async fn check_company(
     urls: &[String],
 ) -> Result<(), BootstrapError> {
     let own = local.lock().hello();
-    for (url, hello) in discover::ask_each(client, urls).await {
+    for (url, hello) in discover::ask_each(client, urls).await? {
         let (ours, theirs) = (own.seen.cluster_id, hello.seen.cluster_id);
         if let (Some(ours), Some(theirs)) = (ours, theirs)
             && ours != theirs
@@ -76,7 +76,7 @@ pub async fn found_static(
         .collect();
     let majority = ids.members.len() / 2 + 1;
     loop {
-        let answers = discover::ask_all(client, &urls, ids.node_id).await;
+        let answers = discover::ask_all(client, &urls, ids.node_id).await?;
         refuse_other_backup(&answers, local.lock().identity().restored.clone())?;
         refuse_second_life(&answers, &ids)?;
         let found = 1 + answers.keys().filter(|id| ids.members.contains_key(id)).count();
@@ -139,7 +139,8 @@ pub async fn found_or_join(
     loop {
         let own = local.lock().seen();
         let (urls, unknown) = discover::resolve(join).await;
-        let answers = discover::ask_all(client, &urls, own.node_id).await;
+        let answers = discover::ask_all(client, &urls, own.node_id).await?;
+        refuse_two_clusters(&answers)?;
         let seen: BTreeMap<u64, Seen> = answers
             .iter()
             .map(|(id, (_, hello))| (*id, hello.seen.clone()))
@@ -195,6 +196,25 @@ pub async fn found_or_join(
                 tokio::time::sleep(ROUND_PAUSE).await;
             }
         }
+    }
+}
+
+/// Which of two clusters is meant is not for a node to guess.
+fn refuse_two_clusters(answers: &Answers) -> Result<(), BootstrapError> {
+    let mut members = answers
+        .values()
+        .filter_map(|(url, hello)| hello.seen.cluster_id.map(|cluster_id| (cluster_id, url)));
+    let Some((first, url)) = members.next() else {
+        return Ok(());
+    };
+    match members.find(|(other, _)| *other != first) {
+        Some((second, other_url)) => Err(BootstrapError::TwoClusters {
+            first,
+            url: url.clone(),
+            second,
+            other_url: other_url.clone(),
+        }),
+        None => Ok(()),
     }
 }
 

@@ -150,6 +150,32 @@ pub enum BootstrapError {
         /// The hash of the other's.
         theirs: Option<String>,
     },
+    /// A peer speaks no version of the protocol that this release speaks.
+    #[error(
+        "the peer at {url} speaks versions {theirs} of the protocol between nodes, this release {ours}: upgrade one release after the other, all nodes each time"
+    )]
+    VersionsApart {
+        /// The peer.
+        url: String,
+        /// What it speaks.
+        theirs: control::Speaks,
+        /// What this node speaks.
+        ours: control::Speaks,
+    },
+    /// There are two clusters to join.
+    #[error(
+        "there are two clusters: {first:x} answers at {url}, {second:x} at {other_url}: name the hosts of one (--join, --initial-cluster)"
+    )]
+    TwoClusters {
+        /// One.
+        first: u64,
+        /// Where it answers.
+        url: String,
+        /// The other.
+        second: u64,
+        /// Where it answers.
+        other_url: String,
+    },
     /// The cluster does not give this node the place that was made for it.
     #[error("the cluster refuses this node: {0}")]
     PlaceRefused(String),

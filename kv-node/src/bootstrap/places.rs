@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use super::{
     BootstrapError,
     agree::Seen,
-    control::{ControlClient, MemberAnswer, MemberRequest},
+    control::{ControlClient, MemberAnswer, MemberRequest, Speaks},
 };
 use crate::{identity::Identity, raft::types::Member};
 
@@ -45,6 +45,7 @@ pub(super) async fn claim(
         ..own.member.clone()
     };
     let request = MemberRequest {
+        speaks: Speaks::OURS,
         cluster_id,
         node_id: id,
         member,

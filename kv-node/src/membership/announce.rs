@@ -47,8 +47,7 @@ impl Announced {
             if is_known {
                 tokio::time::sleep(SILENCE).await;
                 let leads = self.membership.leadership.current() == Leader::Here;
-                let is_listed = self.membership.member(self.request.node_id).is_some();
-                if leads || (is_listed && self.heard.ago() < SILENCE) {
+                if leads || (self.is_listed() && self.heard.ago() < SILENCE) {
                     continue;
                 }
             }
@@ -91,6 +90,13 @@ impl Announced {
             }
             other => Ok(other),
         }
+    }
+
+    /// Whether the cluster knows this node, and its zone, which a leader of an older release leaves out. Addresses
+    /// are told at the start alone: a client may change them ahead of the node.
+    fn is_listed(&self) -> bool {
+        let listed = self.membership.member(self.request.node_id);
+        listed.is_some_and(|listed| listed.zone == self.request.member.zone)
     }
 
     /// One of the other members after the other.

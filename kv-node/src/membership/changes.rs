@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::{
     Membership, Undone,
+    autopilot::Action,
     rules::{Change, Refusal},
 };
 use crate::{
@@ -20,7 +21,7 @@ use crate::{
 };
 
 /// Pause before the leader is looked for again, unless there is news of it earlier.
-const REROUTE_PAUSE: Duration = Duration::from_millis(50);
+pub(super) const REROUTE_PAUSE: Duration = Duration::from_millis(50);
 
 /// Why a client's change has no result.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -114,18 +115,24 @@ impl Membership {
             tracing::info!(?change, %refusal, "membership change refused");
             return ChangeAnswer::Refused(refusal);
         }
-        if change
-            == (Change::Remove {
-                id: *self.raft.node_id(),
-            })
-        {
+        let own = *self.raft.node_id();
+        if matches!(change, Change::Remove { id } | Change::Leave { id } if id == own) {
             // The next leader removes this node: the one that asks finds it.
             upkeep::hand_over(&self.raft).await;
             return ChangeAnswer::NotLeader;
         }
         tracing::info!(?change, "membership change");
-        let (id, steps) = self.steps(change, new_id);
-        match self.change(steps).await {
+        let (id, done) = match change {
+            Change::Leave { id } => match roster.leave(id) {
+                Ok(action) => (id, self.carry_out(action).await),
+                Err(refusal) => return ChangeAnswer::Refused(refusal),
+            },
+            change => {
+                let (id, steps) = self.steps(change, new_id);
+                (id, self.change(steps).await)
+            }
+        };
+        match done {
             Ok(()) => ChangeAnswer::Done(Changed {
                 id,
                 members: MemberInfo::all(&self.raft),
@@ -163,16 +170,7 @@ impl Membership {
                 };
                 (new_id, ChangeMembers::AddNodes([(new_id, member)].into()))
             }
-            Change::Remove { id } => {
-                let votes = self.raft.voter_ids().any(|voter| voter == id);
-                let ids = [id].into();
-                let removal = if votes {
-                    ChangeMembers::RemoveVoters(ids)
-                } else {
-                    ChangeMembers::RemoveNodes(ids)
-                };
-                (id, removal)
-            }
+            Change::Remove { id } | Change::Leave { id } => (id, Action::Remove { id }.steps(&self.raft)),
             Change::Update { id, peer_urls } => {
                 (id, with(id, &|member| member.peer_urls = peer_urls.clone()))
             }

@@ -8,40 +8,55 @@
 //! | --- | --- |
 //! | `rules` | what may change: decisions alone |
 //! | `changes` | what clients ask for, on whichever node they ask |
-//! | `promote` | learners that become voters by themselves |
+//! | `autopilot` | what the leader changes of its own accord: decisions alone |
+//! | `health` | for how long members have been silent, as a leader counts it |
+//! | `pilot` | carrying that out |
+//! | `report` | telling of it |
 //! | `announce` | making the cluster know this node, and finding out that it was removed |
 
 mod announce;
+pub mod autopilot;
 pub mod changes;
-mod promote;
+mod health;
+mod pilot;
+pub mod report;
 pub mod rules;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
 use openraft::{
-    ChangeMembers, Instant as _, ReadPolicy,
+    ChangeMembers, Instant as _, RaftMetrics, ReadPolicy,
     async_runtime::watch::WatchReceiver,
     errors::{ChangeMembershipError, ClientWriteError, RaftError},
 };
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::{
+    sync::{Mutex, MutexGuard},
+    time::Instant,
+};
 
 use crate::{
-    bootstrap::control::{ChangeAnswer, ControlClient, MemberAnswer, MemberRequest, Members},
+    bootstrap::control::{ChangeAnswer, ControlClient, MemberAnswer, MemberRequest, Members, Speaks},
     raft::{
         leader::{Leader, Leadership},
-        types::{Member, Raft},
+        types::{Member, Raft, TypeConfig},
     },
 };
 
 pub use announce::{Announced, Refused};
+use autopilot::Policy;
 pub use changes::{ChangeError, Changed};
+use health::Health;
+use pilot::Decisions;
+use report::Report;
 use rules::{Change, Place, Roster};
 
 /// A learner whose log is at most this many entries behind the leader's has caught up.
 const CAUGHT_UP_ENTRIES: u64 = 1000;
 /// A member that has not answered for longer may be dead.
 const ANSWERED_WITHIN: Duration = Duration::from_millis(600);
+/// A member whose machine comes back as another one has stopped answering for so long by then.
+const NAMESAKE_SILENT_WITHIN: Duration = Duration::from_secs(2);
 
 /// Changes the membership on behalf of nodes and clients that ask. Clones share it.
 #[derive(Clone)]
@@ -51,7 +66,11 @@ pub struct Membership {
     leadership: Leadership,
     client: ControlClient,
     learners_max: usize,
+    policy: Policy,
     one_at_a_time: Arc<Mutex<()>>,
+    started: Instant,
+    health: Arc<parking_lot::Mutex<Health>>,
+    decisions: Arc<parking_lot::Mutex<Decisions>>,
 }
 
 /// Why a change was not made.
@@ -70,6 +89,7 @@ impl Membership {
         leadership: Leadership,
         client: ControlClient,
         learners_max: usize,
+        policy: Policy,
     ) -> Membership {
         Membership {
             cluster_id,
@@ -77,7 +97,11 @@ impl Membership {
             leadership,
             client,
             learners_max,
+            policy,
             one_at_a_time: Arc::default(),
+            started: Instant::now(),
+            health: Arc::default(),
+            decisions: Arc::default(),
         }
     }
 
@@ -98,6 +122,18 @@ impl Membership {
 
     /// On the leader: lets a node in, or notes its name and addresses.
     async fn admit(&self, request: MemberRequest) -> MemberAnswer {
+        if !request.speaks.is_understood() {
+            let (theirs, ours) = (request.speaks, Speaks::OURS);
+            return MemberAnswer::Refused(format!(
+                "it speaks versions {theirs} of the protocol between nodes, the leader {ours}: upgrade one release after the \
+                 other, all nodes each time"
+            ));
+        }
+        if request.join
+            && let Some(why) = self.namesake(&request).await
+        {
+            return MemberAnswer::Refused(why);
+        }
         let Some(_one) = self.begin().await else {
             return MemberAnswer::Leader(None);
         };
@@ -131,6 +167,33 @@ impl Membership {
                 tracing::warn!(error, "membership not changed");
                 MemberAnswer::Leader(None)
             }
+        }
+    }
+
+    /// Why a node that comes by itself must not: a member with its address or name is alive. A machine that lost its
+    /// data comes back so, too; its old self has stopped answering by then, or does so soon.
+    async fn namesake(&self, request: &MemberRequest) -> Option<String> {
+        let taken = || {
+            let places = self.roster().places;
+            places.into_iter().find_map(|(id, place)| {
+                let shares = place.member.shares_url(&request.member.peer_urls);
+                let is_other = id != request.node_id && place.member.is_started() && place.answers;
+                (is_other && (shares || place.member.name == request.member.name))
+                    .then_some((id, place.member))
+            })
+        };
+        let deadline = Instant::now() + NAMESAKE_SILENT_WITHIN;
+        loop {
+            let (id, member) = taken()?;
+            if Instant::now() >= deadline {
+                return Some(format!(
+                    "member {name:?} ({id:x}) is alive at {urls}: give this node a --name and --initial-advertise-peer-urls of \
+                     its own, and do not start a node twice",
+                    name = member.name,
+                    urls = member.peer_urls.join(","),
+                ));
+            }
+            tokio::time::sleep(ANSWERED_WITHIN / 4).await;
         }
     }
 
@@ -187,10 +250,6 @@ impl Membership {
         let metrics = self.raft.metrics();
         let metrics = metrics.borrow_watched();
         let last = metrics.last_log_index.unwrap_or(0);
-        let answers = |id: &u64| {
-            let heard = metrics.heartbeat.as_ref().and_then(|heard| heard.get(id));
-            matches!(heard, Some(Some(acked)) if acked.elapsed() < ANSWERED_WITHIN)
-        };
         let behind = |id: &u64| {
             let matched = metrics.replication.as_ref().and_then(|matched| matched.get(id));
             match matched {
@@ -200,20 +259,31 @@ impl Membership {
         };
         let membership = metrics.membership_config.membership();
         let voters: BTreeSet<u64> = membership.voter_ids().collect();
+        let (health, now) = (self.health.lock(), self.started.elapsed());
         let place = |(id, member): (&u64, &Member)| {
+            let answers = answers(&metrics, *id);
+            let same_for = health.of(*id, now).filter(|(before, _)| *before == answers);
             let place = Place {
                 member: member.clone(),
                 votes: voters.contains(id),
-                answers: *id == metrics.id || answers(id),
+                answers,
                 is_in_sync: *id == metrics.id || behind(id) <= CAUGHT_UP_ENTRIES,
+                same_for: same_for.map_or(Duration::ZERO, |(_, same_for)| same_for),
             };
             (*id, place)
         };
         Roster {
             places: membership.nodes().map(place).collect(),
             learners_max: self.learners_max,
+            policy: self.policy,
         }
     }
+}
+
+/// Whether a member has answered this leader just now; the leader itself always does.
+fn answers(metrics: &RaftMetrics<TypeConfig>, id: u64) -> bool {
+    let heard = metrics.heartbeat.as_ref().and_then(|heard| heard.get(&id));
+    id == metrics.id || matches!(heard, Some(Some(acked)) if acked.elapsed() < ANSWERED_WITHIN)
 }
 
 impl Members for Membership {
@@ -230,5 +300,9 @@ impl Members for Membership {
     fn change(&self, change: Change) -> BoxFuture<'_, ChangeAnswer> {
         let membership = self.clone();
         Box::pin(membership.change_here(change))
+    }
+
+    fn autopilot(&self) -> Option<Report> {
+        (self.leadership.current() == Leader::Here).then(|| self.report())
     }
 }

@@ -4,10 +4,11 @@
 //! thing differs below them: a voter that was added waits as a learner until it has caught up, so that adding
 //! one never costs the cluster its quorum. To the checks it counts as what it was added as.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+use super::autopilot::Policy;
 use crate::raft::types::{Member, Standing};
 
 /// A change that a client asks for.
@@ -34,6 +35,11 @@ pub enum Change {
     },
     /// The learner becomes a voter.
     Promote {
+        /// Which one.
+        id: u64,
+    },
+    /// The member goes for good, of its own accord, and a learner takes its place where there is one.
+    Leave {
         /// Which one.
         id: u64,
     },
@@ -69,6 +75,9 @@ pub enum Refusal {
     /// The change needs voters that do not answer.
     #[error("etcdserver: unhealthy cluster")]
     Unhealthy,
+    /// A member that wants to leave is needed.
+    #[error("fewer voters than --min-voters would be left, and no learner can take this one's place")]
+    TooFewVoters,
 }
 
 /// A member as the leader sees it.
@@ -82,12 +91,23 @@ pub struct Place {
     pub answers: bool,
     /// Whether it has (nearly) all that the leader has.
     pub is_in_sync: bool,
+    /// For how long it has been answering, or silent, since this leader leads.
+    pub same_for: Duration,
 }
 
 impl Place {
     /// Whether it is a voter to clients: it has a vote, or was added to get one.
     pub fn is_voting(&self) -> bool {
         self.votes || self.member.standing == Standing::Voter
+    }
+
+    /// For how long it has been silent.
+    pub fn silent_for(&self) -> Duration {
+        if self.answers {
+            Duration::ZERO
+        } else {
+            self.same_for
+        }
     }
 }
 
@@ -98,10 +118,12 @@ pub struct Roster {
     pub places: BTreeMap<u64, Place>,
     /// Most learners that clients may add.
     pub learners_max: usize,
+    /// What the leader does of its own accord.
+    pub policy: Policy,
 }
 
 /// How many make a quorum of that many voters.
-fn quorum(voters: usize) -> usize {
+pub(super) fn quorum(voters: usize) -> usize {
     voters / 2 + 1
 }
 
@@ -123,6 +145,7 @@ impl Roster {
                 self.check_free(peer_urls, Some(*id))
             }
             Change::Promote { id } => self.check_promote(*id),
+            Change::Leave { id } => self.leave(*id).map(|_| ()),
         }
     }
 
@@ -267,12 +290,14 @@ mod tests {
                 votes: matches!(kind, 'v' | 'd'),
                 answers: !matches!(kind, 'd' | 'p'),
                 is_in_sync: kind != 'b',
+                ..Place::default()
             };
             (id as u64, place)
         };
         Roster {
             places: kinds.chars().enumerate().map(place).collect(),
             learners_max: 1,
+            policy: Policy::default(),
         }
     }
 

@@ -46,6 +46,25 @@ impl LogStore {
             .collect()
     }
 
+    /// Gives each entry of `range` that is in the log to `take`, in order.
+    ///
+    /// # Errors
+    /// When the log cannot be read, and those of `take`.
+    pub fn each(
+        &self,
+        range: std::ops::Range<u64>,
+        mut take: impl FnMut(Entry) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let mut next = range.start;
+        while next < range.end {
+            let piece = self.read(next..range.end)?;
+            let Some(last) = piece.last() else { break };
+            next = last.log_id.index + 1;
+            piece.into_iter().try_for_each(&mut take)?;
+        }
+        Ok(())
+    }
+
     /// All entries of `range`.
     fn read_all(&self, range: std::ops::Range<u64>) -> io::Result<Vec<Entry>> {
         let mut entries = Vec::new();

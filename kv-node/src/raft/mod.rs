@@ -3,6 +3,7 @@
 pub mod forward;
 pub mod leader;
 pub mod log_store;
+pub mod member;
 pub mod network;
 pub mod peer_service;
 pub mod propose;

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use kv_core::{Command, Outcome};
 use serde::{Deserialize, Serialize};
 
+pub use super::member::{Member, Standing};
 use crate::codec::{self, CodecError};
 
 openraft::declare_raft_types!(
@@ -34,48 +35,6 @@ pub type StoredMembership = openraft::alias::StoredMembershipOf<TypeConfig>;
 pub type Snapshot = openraft::alias::SnapshotOf<TypeConfig, super::state_machine::SnapshotData>;
 /// Identity of a snapshot.
 pub type SnapshotMeta = openraft::alias::SnapshotMetaOf<TypeConfig>;
-
-/// What the membership knows of a node.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Member {
-    /// The human-readable name; the host name unless `--name` says otherwise.
-    pub name: String,
-    /// Where other nodes reach it, as `http://host:port` or `https://host:port`.
-    pub peer_urls: Vec<String>,
-    /// Where clients reach it; empty until the node has announced itself once.
-    pub client_urls: Vec<String>,
-    /// How it came in, and what it may become.
-    #[serde(default)]
-    pub standing: Standing,
-    /// What the node that took over a place made for it by a client is known by, 0 for all others: the
-    /// random id of its data directory. A node that lost that directory cannot take the place again.
-    #[serde(default)]
-    pub claim: u64,
-}
-
-impl Member {
-    /// Whether a node has taken this place.
-    pub fn is_started(&self) -> bool {
-        !self.name.is_empty()
-    }
-
-    /// Whether one of its peer URLs is among these.
-    pub fn shares_url(&self, peer_urls: &[String]) -> bool {
-        self.peer_urls.iter().any(|url| peer_urls.contains(url))
-    }
-}
-
-/// How a member came in, and what it may become.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Standing {
-    /// It founded the cluster, or joined by itself: it becomes a voter while there is room for one.
-    #[default]
-    Joined,
-    /// A client added it as a voter, or promoted it: it has a vote, or gets one as soon as it has caught up.
-    Voter,
-    /// A client added it as a learner: it stays one until a client promotes it.
-    Learner,
-}
 
 /// A command as the log carries it: encoded once, by the node that took the request, and decoded
 /// by each node that applies it. The log, the network and the followers pass the bytes on unread.

@@ -6,6 +6,7 @@ use crate::common::{free_address, until};
 use kv_node::{
     auth::TokenOptions,
     bootstrap::Bootstrap,
+    membership::autopilot::Policy,
     node::{Config, Env, Limits, Node},
     running::Running,
     tls::Tls,
@@ -120,7 +121,9 @@ impl Server {
                 token: "test".to_owned(),
                 existing: false,
             },
-            max_voters: 5,
+            zone: String::new(),
+            autopilot: Policy::default(),
+            leave_on_terminate: false,
             max_learners: 1,
             retention: None,
             quota_bytes: 1 << 30,

@@ -13,7 +13,7 @@ fn machines(root: &Path, count: usize) -> Vec<Machine> {
 }
 
 /// The list of founders, for one that comes later.
-fn existing(machines: &[Machine]) -> Bootstrap {
+pub(super) fn existing(machines: &[Machine]) -> Bootstrap {
     match static_list(machines) {
         Bootstrap::Static { members, token, .. } => Bootstrap::Static {
             members,

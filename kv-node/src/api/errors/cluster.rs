@@ -79,6 +79,10 @@ fn refused(refusal: Refusal) -> Row {
             "unhealthy",
             "etcdserver: unhealthy cluster",
         ),
+        Refusal::TooFewVoters => conflict(
+            "too_few_voters",
+            "fewer voters than --min-voters would be left, and no learner can take this one's place",
+        ),
     }
 }
 
@@ -124,6 +128,7 @@ pub(super) fn all() -> Vec<super::ApiError> {
         Refusal::TooManyLearners,
         Refusal::NotEnoughStarted,
         Refusal::Unhealthy,
+        Refusal::TooFewVoters,
     ];
     let upkeep = [
         UpkeepError::NotLeader,
