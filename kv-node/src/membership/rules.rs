@@ -140,8 +140,8 @@ impl Roster {
             } => self.check_add(peer_urls, *is_learner, new_id),
             Change::Remove { id } => self.check_remove(*id),
             Change::Update { id, peer_urls } => {
-                check_urls(peer_urls)?;
                 self.places.get(id).ok_or(Refusal::NotFound)?;
+                check_urls(peer_urls)?;
                 self.check_free(peer_urls, Some(*id))
             }
             Change::Promote { id } => self.check_promote(*id),

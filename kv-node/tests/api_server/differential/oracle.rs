@@ -44,7 +44,7 @@ impl Etcd {
                 &format!("default={peer_url}"),
                 "--unsafe-no-fsync",
             ])
-            .args(["--log-level", "panic"])
+            .args(["--log-level", "panic", "--bcrypt-cost", "4"])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -80,7 +80,7 @@ impl Drop for Etcd {
 }
 
 /// Where `scripts/oracle` puts it.
-fn program() -> Option<PathBuf> {
+pub(crate) fn program() -> Option<PathBuf> {
     let program = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/etcd-3.5.1/etcd");
     if program.exists() {
         return Some(program);

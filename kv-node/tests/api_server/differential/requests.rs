@@ -7,29 +7,12 @@ use std::fmt;
 use proptest::{collection::vec, option::weighted, prelude::*, sample::select};
 use serde_json::{Map, Value, json};
 
-/// A method: its path in the gateway, and in gRPC.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Method {
-    pub(super) json: &'static str,
-    pub(super) service: &'static str,
-    pub(super) name: &'static str,
-}
-
-const fn method(json: &'static str, service: &'static str, name: &'static str) -> Method {
-    Method { json, service, name }
-}
-
-pub(super) const RANGE: Method = method("kv/range", "etcdserverpb.KV", "Range");
-pub(super) const PUT: Method = method("kv/put", "etcdserverpb.KV", "Put");
-pub(super) const DELETE_RANGE: Method = method("kv/deleterange", "etcdserverpb.KV", "DeleteRange");
-pub(super) const TXN: Method = method("kv/txn", "etcdserverpb.KV", "Txn");
-pub(super) const COMPACT: Method = method("kv/compaction", "etcdserverpb.KV", "Compact");
-pub(super) const WATCH: Method = method("watch", "etcdserverpb.Watch", "Watch");
-pub(super) const GRANT: Method = method("lease/grant", "etcdserverpb.Lease", "LeaseGrant");
-pub(super) const REVOKE: Method = method("lease/revoke", "etcdserverpb.Lease", "LeaseRevoke");
-pub(super) const KEEP_ALIVE: Method = method("lease/keepalive", "etcdserverpb.Lease", "LeaseKeepAlive");
-pub(super) const TIME_TO_LIVE: Method = method("lease/timetolive", "etcdserverpb.Lease", "LeaseTimeToLive");
-pub(super) const LEASES: Method = method("lease/leases", "etcdserverpb.Lease", "LeaseLeases");
+use super::{
+    methods::{
+        COMPACT, DELETE_RANGE, GRANT, KEEP_ALIVE, LEASES, Method, PUT, RANGE, REVOKE, TIME_TO_LIVE, TXN,
+    },
+    services,
+};
 
 /// How a request is sent.
 #[derive(Clone, Copy, Debug)]
@@ -38,23 +21,59 @@ pub(super) enum Via {
     Json,
 }
 
+/// Requests in a sequence.
+const STEPS_MAX: usize = 14;
+
 /// One request.
 #[derive(Clone)]
 pub(super) struct Step {
     pub(super) via: Via,
+    /// Whose token goes with it, if it has one.
+    pub(super) user: Option<&'static str>,
     pub(super) method: Method,
     pub(super) request: Value,
 }
 
-impl fmt::Debug for Step {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} {} {}", self.via, self.method.name, self.request)
+impl Step {
+    /// A request of nobody, over JSON.
+    pub(super) fn json(method: Method, request: Value) -> Step {
+        Step {
+            via: Via::Json,
+            user: None,
+            method,
+            request,
+        }
     }
 }
 
-/// Any request.
-pub(super) fn step() -> impl Strategy<Value = Step> {
-    let request = prop_oneof![
+impl fmt::Debug for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} {} {}", self.via, self.method.name, self.request)?;
+        self.user.map_or(Ok(()), |user| write!(f, " by {user}"))
+    }
+}
+
+/// A method and its request.
+pub(super) type Asked = (Method, Value);
+
+/// One of these requests, either way.
+pub(super) fn steps(
+    requests: BoxedStrategy<Asked>,
+    users: &'static [Option<&'static str>],
+) -> impl Strategy<Value = Vec<Step>> + use<> {
+    let step = (select(vec![Via::Grpc, Via::Json]), select(users), requests);
+    let step = step.prop_map(|(via, user, (method, request))| Step {
+        via,
+        user,
+        method,
+        request,
+    });
+    vec(step, 1..STEPS_MAX)
+}
+
+/// Any request about data.
+pub(super) fn data() -> BoxedStrategy<Asked> {
+    prop_oneof![
         6 => range().prop_map(|request| (RANGE, request)),
         6 => put().prop_map(|request| (PUT, request)),
         3 => delete_range().prop_map(|request| (DELETE_RANGE, request)),
@@ -65,12 +84,9 @@ pub(super) fn step() -> impl Strategy<Value = Step> {
         1 => lease(vec![]).prop_map(|request| (KEEP_ALIVE, request)),
         1 => lease(vec![("keys", 0.6, yes())]).prop_map(|request| (TIME_TO_LIVE, request)),
         1 => Just((LEASES, json!({}))),
-    ];
-    (select(vec![Via::Grpc, Via::Json]), request).prop_map(|(via, (method, request))| Step {
-        via,
-        method,
-        request,
-    })
+        1 => services::lock_or_election(),
+    ]
+    .boxed()
 }
 
 /// An object whose fields are there with a probability each.
@@ -96,7 +112,7 @@ pub(super) fn one_of(values: &[&'static str]) -> BoxedStrategy<Value> {
     select(values.to_vec()).prop_map(Value::from).boxed()
 }
 
-fn number(range: std::ops::Range<i64>) -> BoxedStrategy<Value> {
+pub(super) fn number(range: std::ops::Range<i64>) -> BoxedStrategy<Value> {
     range.prop_map(Value::from).boxed()
 }
 
@@ -104,12 +120,12 @@ pub(super) fn yes() -> BoxedStrategy<Value> {
     Just(Value::from(true)).boxed()
 }
 
-fn key() -> BoxedStrategy<Value> {
+pub(super) fn key() -> BoxedStrategy<Value> {
     one_of(&["a", "a", "a", "b", "b", "ab", "c", "d", "\0", "\u{ff}"])
 }
 
 /// Ends of ranges: of prefixes, of everything above, and below the beginning.
-fn range_end() -> BoxedStrategy<Value> {
+pub(super) fn range_end() -> BoxedStrategy<Value> {
     one_of(&["b", "b", "c", "e", "\0", "\0", "ac", "a", "\u{ff}\u{ff}"])
 }
 
@@ -118,11 +134,11 @@ fn revision() -> BoxedStrategy<Value> {
     prop_oneof![12 => of_sequence, 1 => Just(json!("+1000")), 1 => Just(json!("-1"))].boxed()
 }
 
-fn value() -> BoxedStrategy<Value> {
+pub(super) fn value() -> BoxedStrategy<Value> {
     one_of(&["", "x", "y", "\u{80}\0z"])
 }
 
-fn range() -> BoxedStrategy<Value> {
+pub(super) fn range() -> BoxedStrategy<Value> {
     object(vec![
         ("key", 0.97, key()),
         ("range_end", 0.6, range_end()),
@@ -148,7 +164,7 @@ fn range() -> BoxedStrategy<Value> {
     ])
 }
 
-fn put() -> BoxedStrategy<Value> {
+pub(super) fn put() -> BoxedStrategy<Value> {
     object(vec![
         ("key", 0.98, key()),
         ("value", 0.8, value()),
@@ -159,7 +175,7 @@ fn put() -> BoxedStrategy<Value> {
     ])
 }
 
-fn delete_range() -> BoxedStrategy<Value> {
+pub(super) fn delete_range() -> BoxedStrategy<Value> {
     object(vec![
         ("key", 0.97, key()),
         ("range_end", 0.4, range_end()),
@@ -183,7 +199,7 @@ fn lease(mut fields: Vec<(&'static str, f64, BoxedStrategy<Value>)>) -> BoxedStr
     object(fields)
 }
 
-fn txn(depth: u32) -> BoxedStrategy<Value> {
+pub(super) fn txn(depth: u32) -> BoxedStrategy<Value> {
     object(vec![
         ("compare", 0.7, array(compare(), 3)),
         ("success", 0.8, array(op(depth), 4)),

@@ -1,18 +1,24 @@
 //! One of the two, asked and answering in the words of the sequence.
 
+use std::{collections::HashMap, sync::Mutex};
+
 use base64::{Engine, engine::general_purpose::STANDARD};
-use futures::StreamExt;
 use serde_json::{Value, json};
 
 use super::{
-    requests::{DELETE_RANGE, LEASES, Method, PUT, REVOKE, Step, Via},
-    wire::{Answers, Wire},
+    methods::{
+        AUTH_DISABLE, AUTH_STATUS, AUTHENTICATE, CAMPAIGN, DELETE_RANGE, LEASES, MEMBER_ADD, MEMBER_LIST,
+        MEMBER_REMOVE, Method, PUT, REVOKE, ROLE_DELETE, ROLE_LIST, USER_DELETE, USER_LIST,
+    },
+    requests::{Step, Via},
+    services::PASSWORDS,
+    wire::{Conversation, Wire},
 };
 
 /// Fields whose base64 is shown as text.
 const BYTES: [&str; 4] = ["key", "range_end", "value", "keys"];
 /// Fields that count from the beginning of the sequence.
-const REVISIONS: [&str; 9] = [
+const REVISIONS: [&str; 10] = [
     "revision",
     "create_revision",
     "mod_revision",
@@ -22,97 +28,217 @@ const REVISIONS: [&str; 9] = [
     "max_mod_revision",
     "min_create_revision",
     "max_create_revision",
+    "rev",
 ];
+/// In a request: the id of the member that the sequence has added. In an answer: that there is one.
+pub(super) const MEMBER: &str = "$member";
+/// In a request: the key of the last candidate that was elected.
+pub(super) const LEADER: &str = "$leader";
+/// What the names of remembered tokens begin with.
+const TOKEN_OF: &str = "token of ";
+/// In an answer: the server itself, as a member.
+const SELF: &str = "$self";
 /// Fields that are not compared.
-const MASKED: [&str; 3] = ["cluster_id", "member_id", "raft_term"];
+const MASKED: [&str; 4] = ["cluster_id", "member_id", "raft_term", "token"];
 
-/// A server, and the revision at which the sequence began.
+/// A server, and what the sequence has come to know of it.
 pub(super) struct Side {
     wire: Wire,
-    base: i64,
+    base: Base,
+    known: Mutex<HashMap<String, Value>>,
+}
+
+/// Where the sequence began.
+#[derive(Clone, Copy, Default)]
+struct Base {
+    revision: i64,
+    auth_revision: i64,
 }
 
 impl Side {
     pub(super) fn new(wire: Wire) -> Side {
-        Side { wire, base: 0 }
-    }
-
-    /// Revokes every lease and deletes every key. The sequence begins at a revision of its own, which no other
-    /// has compacted.
-    pub(super) async fn reset(&mut self) {
-        let leases = self.ask_json(LEASES, json!({})).await;
-        for lease in leases["leases"].as_array().unwrap_or(&Vec::new()) {
-            self.ask_json(REVOKE, lease.clone()).await;
+        Side {
+            wire,
+            base: Base::default(),
+            known: Mutex::default(),
         }
-        self.ask_json(PUT, json!({"key": "a"})).await;
-        self.base = 0;
-        let deleted = self
-            .ask_json(DELETE_RANGE, json!({"key": "\0", "range_end": "\0"}))
-            .await;
-        let revision = deleted["header"]["revision"].as_str().unwrap();
-        self.base = revision.parse().unwrap();
     }
 
-    async fn ask_json(&self, method: Method, request: Value) -> Value {
-        let mut answer = self
-            .ask(&Step {
-                via: Via::Json,
-                method,
-                request,
-            })
-            .await;
+    /// Turns authentication off, and takes away every user, role, lease, key, and member but one. The sequence
+    /// begins at revisions of its own, which no other has compacted.
+    pub(super) async fn reset(&mut self) {
+        self.base = Base::default();
+        self.known.lock().unwrap().clear();
+        self.disable_auth().await;
+        for user in self.list(USER_LIST, "users").await {
+            self.done(USER_DELETE, json!({"name": user})).await;
+        }
+        for role in self.list(ROLE_LIST, "roles").await {
+            self.done(ROLE_DELETE, json!({"role": role})).await;
+        }
+        for member in self.list(MEMBER_LIST, "members").await {
+            if member != SELF {
+                self.done(MEMBER_REMOVE, json!({"ID": MEMBER})).await;
+            }
+        }
+        for lease in self.list(LEASES, "leases").await {
+            self.done(REVOKE, lease).await;
+        }
+        let status = self.done(AUTH_STATUS, json!({})).await;
+        self.done(PUT, json!({"key": "a"})).await;
+        let everything = json!({"key": "\0", "range_end": "\0"});
+        let deleted = self.done(DELETE_RANGE, everything).await;
+        let number = |text: &Value| text.as_str().unwrap().parse().unwrap();
+        self.base = Base {
+            revision: number(&deleted["header"]["revision"]),
+            auth_revision: number(&status["authRevision"]),
+        };
+    }
+
+    async fn disable_auth(&self) {
+        let disable = Step::json(AUTH_DISABLE, json!({}));
+        if self.ask(&disable).await["http"] == 200 {
+            return;
+        }
+        for password in PASSWORDS {
+            let root = json!({"name": "root", "password": password});
+            self.ask(&Step::json(AUTHENTICATE, root)).await;
+        }
+        let by_root = Step {
+            user: Some("root"),
+            ..disable
+        };
+        let answer = self.ask(&by_root).await;
         assert_eq!(answer["http"], 200, "{answer}");
+    }
+
+    async fn list(&self, method: Method, field: &str) -> Vec<Value> {
+        match self.done(method, json!({})).await[field].take() {
+            Value::Array(items) => items,
+            _ => Vec::new(),
+        }
+    }
+
+    /// The answer to a request that must succeed.
+    async fn done(&self, method: Method, request: Value) -> Value {
+        let mut answer = self.ask(&Step::json(method, request)).await;
+        assert_eq!(answer["http"], 200, "{method:?}: {answer}");
         answer["json"][0].take()
     }
 
     /// The answer to a request, whatever it is.
     pub(super) async fn ask(&self, step: &Step) -> Value {
-        let request = self.absolute(step.request.clone());
-        let answer = self.wire.ask(step.via, step.method, &request).await;
-        self.relative(answer)
+        let request = self.absolute(step.method, step.request.clone());
+        let token = step.user.and_then(|user| self.known(&token_of(user)));
+        let token = token.as_ref().and_then(Value::as_str);
+        let answer = self.wire.ask(step.via, step.method, &request, token).await;
+        let first = match step.via {
+            Via::Grpc => &answer[0],
+            Via::Json => &answer["json"][0],
+        };
+        self.learn(step, first);
+        relative(step.method, answer, self.base)
     }
 
     /// The answers to a stream of requests.
-    pub(super) async fn stream(&self, via: Via, method: Method, requests: &[Value]) -> Answers {
-        let requests = requests.iter().map(|request| self.absolute(request.clone()));
-        let answers = self.wire.stream(via, method, requests.collect()).await;
+    pub(super) async fn stream(&self, via: Via, method: Method, requests: &[Value]) -> Conversation {
+        let requests = requests
+            .iter()
+            .map(|request| self.absolute(method, request.clone()));
+        let conversation = self.wire.stream(via, method, requests.collect()).await;
         let base = self.base;
-        answers.map(move |answer| relative(answer, base)).boxed()
+        conversation.map(move |answer| relative(method, answer, base))
+    }
+
+    fn known(&self, name: &str) -> Option<Value> {
+        self.known.lock().unwrap().get(name).cloned()
+    }
+
+    /// Remembers what later requests name.
+    fn learn(&self, step: &Step, answer: &Value) {
+        let (name, value) = match step.method {
+            AUTHENTICATE => (
+                token_of(step.request["name"].as_str().unwrap_or_default()),
+                &answer["token"],
+            ),
+            CAMPAIGN => (LEADER.to_owned(), &answer["leader"]),
+            MEMBER_ADD => (MEMBER.to_owned(), &answer["member"]["ID"]),
+            // While authentication is off, etcd refuses tokens.
+            AUTH_DISABLE if !answer["header"].is_null() => {
+                self.known
+                    .lock()
+                    .unwrap()
+                    .retain(|name, _| !name.starts_with(TOKEN_OF));
+                return;
+            }
+            MEMBER_LIST => (MEMBER.to_owned(), &stranger(answer)["ID"]),
+            _ => return,
+        };
+        if !value.is_null() {
+            self.known.lock().unwrap().insert(name, value.clone());
+        }
     }
 
     /// From the sequence's words to the wire's.
-    fn absolute(&self, mut value: Value) -> Value {
-        each_text(&mut value, &mut |name, text| {
-            if BYTES.contains(&name) {
+    fn absolute(&self, method: Method, mut request: Value) -> Value {
+        each_text(&mut request, &mut |name, text| {
+            if is_bytes(method, name) {
                 let bytes: Vec<u8> = text.chars().map(|c| u8::try_from(c).unwrap()).collect();
                 *text = STANDARD.encode(bytes);
             } else if REVISIONS.contains(&name)
                 && let Some(revision) = text.strip_prefix('+')
             {
-                *text = (self.base + revision.parse::<i64>().unwrap()).to_string();
+                *text = (self.base.revision + revision.parse::<i64>().unwrap()).to_string();
             }
         });
-        value
-    }
-
-    fn relative(&self, value: Value) -> Value {
-        relative(value, self.base)
+        if request["leader"] == LEADER {
+            request["leader"] = self.known(LEADER).unwrap_or_default();
+        }
+        if request["ID"] == MEMBER {
+            request["ID"] = self.known(MEMBER).unwrap_or_else(|| "7".into());
+        }
+        request
     }
 }
 
+/// Under what a user's last token is remembered.
+fn token_of(user: &str) -> String {
+    format!("{TOKEN_OF}{user}")
+}
+
+/// The member that a sequence has added: it has not started, and so has no name.
+fn stranger(answer: &Value) -> &Value {
+    let members = answer["members"].as_array().map_or(&[][..], Vec::as_slice);
+    let stranger = members.iter().find(|member| is_stranger(member));
+    stranger.unwrap_or(&Value::Null)
+}
+
+fn is_stranger(member: &Value) -> bool {
+    member["name"].as_str().is_none_or(str::is_empty)
+}
+
+/// Whether a field is of bytes. Names are text, but those of locks and elections are not.
+fn is_bytes(method: Method, field: &str) -> bool {
+    let of_services = ["v3lockpb.Lock", "v3electionpb.Election"].contains(&method.service);
+    BYTES.contains(&field) || (of_services && field == "name")
+}
+
 /// From the wire's words to those of a sequence that began at `base`.
-fn relative(mut value: Value, base: i64) -> Value {
+fn relative(method: Method, mut value: Value, base: Base) -> Value {
     each_text(&mut value, &mut |name, text| {
-        if BYTES.contains(&name) {
+        let count_from = |base: i64, text: &mut String| {
+            let number: i64 = text.parse().unwrap();
+            if base != 0 {
+                *text = format!("{:+}", number - base);
+            }
+        };
+        if is_bytes(method, name) {
             let bytes = STANDARD.decode(&text).unwrap();
             *text = bytes.into_iter().map(char::from).collect();
         } else if REVISIONS.contains(&name) {
-            let revision: i64 = text.parse().unwrap();
-            *text = if base == 0 {
-                revision.to_string()
-            } else {
-                format!("{:+}", revision - base)
-            };
+            count_from(base.revision, text);
+        } else if name == "authRevision" {
+            count_from(base.auth_revision, text);
         } else if MASKED.contains(&name) {
             text.clear();
         }
@@ -121,7 +247,7 @@ fn relative(mut value: Value, base: i64) -> Value {
     value
 }
 
-/// Masks the time that a lease has left, and puts in order what has none.
+/// Masks the time that a lease has left and the ids of members, and puts in order what has none.
 fn arrange(value: &mut Value) {
     match value {
         Value::Array(items) => items.iter_mut().for_each(arrange),
@@ -130,15 +256,27 @@ fn arrange(value: &mut Value) {
                 fields["TTL"].take();
             }
             for (name, value) in fields {
-                match value {
-                    Value::Array(items) if name == "leases" || name == "keys" => {
-                        items.sort_by_key(Value::to_string);
+                match (name.as_str(), value) {
+                    ("members", Value::Array(members)) => {
+                        members.iter_mut().for_each(mask_member);
+                        members.sort_by_key(Value::to_string);
                     }
-                    _ => arrange(value),
+                    ("member", member) => mask_member(member),
+                    ("leases" | "keys", Value::Array(items)) => items.sort_by_key(Value::to_string),
+                    (_, value) => arrange(value),
                 }
             }
         }
         _ => {}
+    }
+}
+
+/// The server itself is called otherwise, and an id is random.
+fn mask_member(member: &mut Value) {
+    if is_stranger(member) {
+        member["ID"] = MEMBER.into();
+    } else {
+        *member = SELF.into();
     }
 }
 

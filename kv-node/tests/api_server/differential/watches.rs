@@ -2,16 +2,15 @@
 
 use std::fmt;
 
-use futures::{StreamExt, stream};
 use proptest::{prelude::*, sample::select};
 use serde_json::{Map, Value, json};
 
 use super::{
-    requests::{DELETE_RANGE, PUT, Step, Via, WATCH, object, one_of, yes},
+    methods::{DELETE_RANGE, PUT, WATCH},
+    requests::{Step, Via, object, one_of, yes},
     side::Side,
-    wire::Answers,
+    wire::Conversation,
 };
-use crate::common::DEADLINE;
 
 /// Watches of one stream.
 #[derive(Clone)]
@@ -87,9 +86,8 @@ pub(super) async fn finish(side: &Side) -> Last {
         (DELETE_RANGE, json!({"key": "a"})),
         (DELETE_RANGE, json!({"key": "b"})),
     ] {
-        let via = Via::Grpc;
-        let answer = side.ask(&Step { via, method, request }).await;
-        let header = &answer[0]["header"]["revision"];
+        let answer = side.ask(&Step::json(method, request)).await;
+        let header = &answer["json"][0]["header"]["revision"];
         revision = header.as_str().unwrap_or_else(|| panic!("{answer}")).to_owned();
     }
     Last(revision.parse().unwrap())
@@ -136,12 +134,12 @@ impl Watches {
     /// Opens them; they see everything that is asked for after this.
     pub(super) async fn open(&self, side: &Side) -> Open {
         // Without a request, the gateway would wait for one.
-        let answers = match self.creates.as_slice() {
-            [] => stream::empty().boxed(),
-            creates => side.stream(self.via, WATCH, creates).await,
+        let conversation = match self.creates.as_slice() {
+            [] => None,
+            creates => Some(side.stream(self.via, WATCH, creates).await),
         };
         let mut open = Open {
-            answers,
+            conversation,
             creates: self.creates.clone(),
             seen: vec![Vec::new(); self.creates.len()],
         };
@@ -155,7 +153,7 @@ impl Watches {
 
 /// Watches and what they have seen, each for itself: events come in pieces that need not be the same.
 pub(super) struct Open {
-    answers: Answers,
+    conversation: Option<Conversation>,
     creates: Vec<Value>,
     seen: Vec<Vec<Value>>,
 }
@@ -178,9 +176,10 @@ impl Open {
     }
 
     async fn next(&mut self) {
-        let answer = tokio::time::timeout(DEADLINE, self.answers.next()).await;
-        let answer = answer.unwrap_or_else(|_| panic!("{:?} see no more than {:?}", self.creates, self.seen));
-        let mut answer = answer.expect("watches do not end");
+        let conversation = self.conversation.as_mut().expect("there are watches");
+        let answer = conversation.next().await;
+        let mut answer =
+            answer.unwrap_or_else(|| panic!("{:?} see no more than {:?}", self.creates, self.seen));
         let id = answer["watch_id"].as_str().map_or(0, |id| id.parse().unwrap());
         let seen: &mut Vec<Value> = &mut self.seen[id];
         match answer["events"].take() {

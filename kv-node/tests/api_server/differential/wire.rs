@@ -3,12 +3,13 @@
 use std::sync::LazyLock;
 
 use futures::{
-    StreamExt, TryStreamExt,
+    FutureExt, StreamExt, TryStreamExt,
     stream::{self, BoxStream},
 };
 use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, MethodDescriptor, SerializeOptions};
 use serde_json::{Value, json};
+use tokio::sync::oneshot;
 use tonic::{
     Request, Status, Streaming,
     client::Grpc,
@@ -17,7 +18,7 @@ use tonic::{
 };
 use tonic_prost::ProstEncoder;
 
-use super::requests::{Method, Via};
+use super::{methods::Method, requests::Via};
 use crate::common::DEADLINE;
 
 static POOL: LazyLock<DescriptorPool> =
@@ -31,8 +32,29 @@ pub(super) struct Wire {
     channel: Channel,
 }
 
-/// Answers of a stream, as they come.
-pub(super) type Answers = BoxStream<'static, Value>;
+/// A stream of requests, and its answers as they come. Dropped, it leaves nothing behind: with the answers goes the
+/// stream, and with the requests' end what would still send them, so that the connection can close.
+pub(super) struct Conversation {
+    answers: BoxStream<'static, Value>,
+    /// Dropped, it ends the requests; only over gRPC do they go on for so long.
+    _requests: Option<oneshot::Sender<()>>,
+}
+
+impl Conversation {
+    /// The next answer; none where it does not come in time.
+    pub(super) async fn next(&mut self) -> Option<Value> {
+        let answer = tokio::time::timeout(DEADLINE, self.answers.next()).await;
+        answer.ok().flatten()
+    }
+
+    /// The same with other answers.
+    pub(super) fn map(self, change: impl Fn(Value) -> Value + Send + 'static) -> Conversation {
+        Conversation {
+            answers: self.answers.map(change).boxed(),
+            ..self
+        }
+    }
+}
 
 impl Wire {
     pub(super) fn to(address: &str) -> Wire {
@@ -45,14 +67,12 @@ impl Wire {
         }
     }
 
-    /// The whole answer to one request.
-    pub(super) async fn ask(&self, via: Via, method: Method, request: &Value) -> Value {
+    /// The whole answer to one request, with a user's token where there is one.
+    pub(super) async fn ask(&self, via: Via, method: Method, request: &Value, token: Option<&str>) -> Value {
         match via {
             Via::Grpc => {
-                let answers = self
-                    .call(self.channel.clone(), method, vec![request.clone()], false)
-                    .await;
-                let answers = match answers {
+                let requests = stream::iter([read(method, request)]).boxed();
+                let answers = match self.call(self.channel.clone(), method, requests, token).await {
                     Ok(answers) => answers.map_ok(|answer| show(&answer)).try_collect().await,
                     Err(status) => Err(status),
                 };
@@ -62,7 +82,7 @@ impl Wire {
                 }
             }
             Via::Json => {
-                let answer = self.post(method, request.to_string()).await;
+                let answer = self.post(method, request.to_string(), token).await;
                 let (status, kind) = (answer.status().as_u16(), answer.headers()["content-type"].clone());
                 let text = answer.text().await.unwrap();
                 let json = text.lines().map(|line| serde_json::from_str(line).unwrap());
@@ -72,28 +92,41 @@ impl Wire {
         }
     }
 
-    /// The answers to a stream of requests, which over gRPC does not end, and over JSON does.
-    pub(super) async fn stream(&self, via: Via, method: Method, requests: Vec<Value>) -> Answers {
+    /// The answers to a stream of requests, which over gRPC does not end by itself, and over JSON does.
+    pub(super) async fn stream(&self, via: Via, method: Method, requests: Vec<Value>) -> Conversation {
         match via {
             Via::Grpc => {
+                let requests: Vec<_> = requests.iter().map(|request| read(method, request)).collect();
+                let (open, end) = oneshot::channel();
+                let goes_on = end.into_stream().filter_map(async |_| None);
+                let requests = stream::iter(requests).chain(goes_on).boxed();
                 // On a connection of its own: one on which many streams were dropped is closed by h2 0.4.20.
                 let channel = self.endpoint.connect_lazy();
-                let answers = self.call(channel, method, requests, true).await.unwrap();
-                answers.map(|answer| show(&answer.unwrap())).boxed()
+                let answers = self.call(channel, method, requests, None).await.unwrap();
+                Conversation {
+                    answers: answers.map(|answer| show(&answer.unwrap())).boxed(),
+                    _requests: Some(open),
+                }
             }
             Via::Json => {
                 let requests: String = requests.iter().map(Value::to_string).collect();
-                let response = self.post(method, requests).await;
-                lines(response)
-                    .map(|line| serde_json::from_str::<Value>(&line).unwrap()["result"].take())
-                    .boxed()
+                let response = self.post(method, requests, None).await;
+                let answer = |line: String| serde_json::from_str::<Value>(&line).unwrap()["result"].take();
+                Conversation {
+                    answers: lines(response).map(answer).boxed(),
+                    _requests: None,
+                }
             }
         }
     }
 
-    async fn post(&self, method: Method, body: String) -> reqwest::Response {
+    async fn post(&self, method: Method, body: String, token: Option<&str>) -> reqwest::Response {
         let url = format!("http://{}/v3/{}", self.address, method.json);
-        let answer = tokio::time::timeout(DEADLINE, self.http.post(&url).body(body).send()).await;
+        let mut request = self.http.post(&url).body(body);
+        if let Some(token) = token {
+            request = request.header("Authorization", token);
+        }
+        let answer = tokio::time::timeout(DEADLINE, request.send()).await;
         answer.unwrap_or_else(|_| panic!("no answer from {url}")).unwrap()
     }
 
@@ -101,29 +134,32 @@ impl Wire {
         &self,
         channel: Channel,
         method: Method,
-        requests: Vec<Value>,
-        goes_on: bool,
+        requests: BoxStream<'static, DynamicMessage>,
+        token: Option<&str>,
     ) -> Result<Streaming<DynamicMessage>, Status> {
-        let service = POOL.get_service_by_name(method.service).unwrap();
-        let named = |described: &MethodDescriptor| described.name() == method.name;
-        let described = service.methods().find(named).unwrap();
         let path = format!("/{}/{}", method.service, method.name);
-        let read = |request: &Value| DynamicMessage::deserialize(described.input(), request).unwrap();
-        let requests: Vec<_> = requests.iter().map(read).collect();
-        let rest = if goes_on {
-            stream::pending().boxed()
-        } else {
-            stream::empty().boxed()
-        };
-        let requests = Request::new(stream::iter(requests).chain(rest));
+        let mut request = Request::new(requests);
+        if let Some(token) = token {
+            request.metadata_mut().insert("token", token.parse().unwrap());
+        }
         let mut grpc = Grpc::new(channel).max_decoding_message_size(usize::MAX);
         grpc.ready().await.unwrap();
-        let codec = Dynamic(described.output());
+        let codec = Dynamic(described(method).output());
         Ok(grpc
-            .streaming(requests, path.parse().unwrap(), codec)
+            .streaming(request, path.parse().unwrap(), codec)
             .await?
             .into_inner())
     }
+}
+
+fn described(method: Method) -> MethodDescriptor {
+    let service = POOL.get_service_by_name(method.service).unwrap();
+    let named = |described: &MethodDescriptor| described.name() == method.name;
+    service.methods().find(named).unwrap()
+}
+
+fn read(method: Method, request: &Value) -> DynamicMessage {
+    DynamicMessage::deserialize(described(method).input(), request).unwrap()
 }
 
 /// The lines of a body that may go on for ever.
