@@ -12,6 +12,7 @@ use kv_proto::etcdserverpb::watch_create_request::FilterType;
 use kv_proto::mvccpb::event::EventType;
 use kv_proto::mvccpb::{Event, KeyValue};
 use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::sync::watch;
 
 use super::args::{Args, Command, WriteOut};
 use super::commands::{Outcome, Session};
@@ -62,7 +63,7 @@ pub struct WatchArgs {
     /// Say from time to time up to which revision everything was seen
     #[arg(long)]
     pub progress_notify: bool,
-    /// Read from standard input what to watch, line by line: watch, its flags, and the keys
+    /// Read from standard input what to watch, line by line: watch, its flags, and the keys; or progress
     #[arg(short, long)]
     pub interactive: bool,
     /// A command line for the shell, run for each change
@@ -108,22 +109,28 @@ impl Session {
         if args.interactive {
             Box::pin(self.watch_what_is_read()).await
         } else {
-            self.watch_one(args).await
+            let (_nobody, asked) = watch::channel(());
+            self.watch_one(args, asked).await
         }
     }
 
-    /// Watches whatever lines of standard input say, all at once.
+    /// Watches whatever lines of standard input say, all at once; the line `progress` asks all how far they are.
     async fn watch_what_is_read(&self) -> Outcome {
         let parser = help::command(help::OWN_NAME).no_binary_name(true);
         let mut lines = BufReader::new(tokio::io::stdin()).lines();
         let mut is_open = true;
         let mut running = FuturesUnordered::new();
+        let progress = watch::Sender::new(());
         while is_open || !running.is_empty() {
             tokio::select! {
                 line = lines.next_line(), if is_open => match line {
-                    Ok(Some(line)) => match watch_of(&parser, &line) {
-                        Ok(Some(args)) => running.push(async move { self.watch_one(&args).await }),
-                        Ok(None) => {}
+                    Ok(Some(line)) => match line_of(&parser, &line) {
+                        Ok(Line::Watch(args)) => {
+                            let asked = progress.subscribe();
+                            running.push(async move { self.watch_one(&args, asked).await });
+                        }
+                        Ok(Line::Progress) => drop(progress.send(())),
+                        Ok(Line::Empty) => {}
                         Err(error) => eprintln!("{error}"),
                     },
                     Ok(None) | Err(_) => is_open = false,
@@ -138,11 +145,19 @@ impl Session {
         Ok(Exit::Ok)
     }
 
-    async fn watch_one(&self, args: &WatchArgs) -> Outcome {
+    /// Watches, and asks for progress when it is `asked` for.
+    async fn watch_one(&self, args: &WatchArgs, mut asked: watch::Receiver<()>) -> Outcome {
         let program = args.program();
         let mut watch = self.client.watch(args.request()).await?;
         loop {
-            match watch.next().await {
+            let item = tokio::select! {
+                item = watch.next() => item,
+                Ok(()) = asked.changed() => {
+                    watch.request_progress();
+                    continue;
+                }
+            };
+            match item {
                 Some(Ok(WatchItem::Events { events, revision })) => match &program {
                     Some(program) => run_for_each(program, &events).await?,
                     None => print(self.events(&events, revision))?,
@@ -189,19 +204,28 @@ impl Session {
     }
 }
 
-/// What a line says is to be watched; nothing if it is empty.
-fn watch_of(parser: &clap::Command, line: &str) -> Result<Option<WatchArgs>, String> {
+/// A line of an interactive watch.
+enum Line {
+    Watch(WatchArgs),
+    Progress,
+    Empty,
+}
+
+/// What a line asks for.
+fn line_of(parser: &clap::Command, line: &str) -> Result<Line, String> {
     let words = shlex::split(line).ok_or("error: a quote or a backslash at the end has no partner")?;
-    if words.is_empty() {
-        return Ok(None);
+    match words.as_slice() {
+        [] => return Ok(Line::Empty),
+        [word] if word == "progress" => return Ok(Line::Progress),
+        _ => {}
     }
     let parsed = parser
         .clone()
         .try_get_matches_from(words)
         .and_then(|matches| Args::from_arg_matches(&matches));
     match parsed.map_err(|error| error.to_string())?.command {
-        Some(Command::Watch(args)) if !args.interactive => Ok(Some(args)),
-        _ => Err("error: expected a line such as: watch app/ --prefix".to_owned()),
+        Some(Command::Watch(args)) if !args.interactive => Ok(Line::Watch(args)),
+        _ => Err("error: expected progress, or a line such as: watch app/ --prefix".to_owned()),
     }
 }
 

@@ -6,31 +6,16 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdout, Command};
 
 use crate::oracle::{Etcd, programs};
+use crate::process::{kv_client, output};
 
 /// The command of ours, with etcd as its only endpoint.
 fn ours(etcd: &Etcd, args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_kv-client"));
-    command
-        .args(args)
-        .env_clear()
-        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
-        .env("ETCDCTL_ENDPOINTS", etcd.endpoint.trim_start_matches("http://"))
-        .kill_on_drop(true);
-    command
+    kv_client(etcd.endpoint.trim_start_matches("http://"), args)
 }
 
 /// Runs it to its end with some standard input.
 async fn run_with(etcd: &Etcd, args: &[&str], input: &str) -> Output {
-    let mut child = ours(etcd, args)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    stdin.write_all(input.as_bytes()).await.unwrap();
-    drop(stdin);
-    child.wait_with_output().await.unwrap()
+    output(&mut ours(etcd, args), input).await
 }
 
 /// Runs it and gives exit code and standard output.
@@ -212,8 +197,13 @@ async fn watches_print_and_run_commands() {
         assert_eq!(several.line().await, line);
     }
     stdin.write_all(b"watch w/k --rev 5\n").await.unwrap();
-    drop(stdin);
     assert_eq!(several.line().await, "DELETE");
+    // Each of the two answers.
+    stdin.write_all(b"progress\n").await.unwrap();
+    for _ in 0..2 {
+        while several.line().await != "progress notify: 5" {}
+    }
+    drop(stdin);
 
     ok(&etcd, &["compact", "4"]).await;
     let output = run_with(&etcd, &["watch", "w/k", "--rev", "2"], "").await;

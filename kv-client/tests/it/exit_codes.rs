@@ -1,30 +1,19 @@
 //! The exit code of every way in which a command can end, and its two lines on standard error.
 
-use std::process::{Output, Stdio};
+use std::process::Output;
 
-use tokio::io::AsyncWriteExt;
-use tokio::process::Command;
 use tonic::Code;
 
+use crate::process::{kv_client, output};
 use crate::support::{Scripted, Step, refusing, web_server};
 
 /// Runs the command against an endpoint with short limits; `input` is its standard input.
 async fn run(endpoint: &str, args: &[&str], input: &str) -> Output {
-    let mut child = Command::new(env!("CARGO_BIN_EXE_kv-client"))
-        .args(args)
-        .env_clear()
-        .env("ETCDCTL_ENDPOINTS", endpoint)
+    let mut command = kv_client(endpoint, args);
+    command
         .env("ETCDCTL_DIAL_TIMEOUT", "200ms")
-        .env("ETCDCTL_COMMAND_TIMEOUT", "10s")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    stdin.write_all(input.as_bytes()).await.unwrap();
-    drop(stdin);
-    child.wait_with_output().await.unwrap()
+        .env("ETCDCTL_COMMAND_TIMEOUT", "10s");
+    output(&mut command, input).await
 }
 
 /// Runs it and gives the exit code, after a look at standard error.

@@ -5,6 +5,7 @@
 mod commands;
 mod exit_codes;
 mod oracle;
+mod process;
 mod retries;
 mod support;
 mod tls;
