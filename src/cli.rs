@@ -6,6 +6,7 @@
 use std::ffi::OsString;
 
 use clap::{Command, CommandFactory, Parser, Subcommand};
+use kv_node::usage;
 use tracing_subscriber::EnvFilter;
 
 use crate::{demo, health};
@@ -101,12 +102,19 @@ fn parse_own(arguments: &[OsString]) -> OwnCommand {
     // The whole command answers help, so that the client's commands are in it; parsing takes only ours.
     let matches = match whole().try_get_matches_from(arguments) {
         Ok(matches) => matches,
-        Err(error) => error.exit(),
+        Err(error) => usage::exit(&command(), &error),
     };
     match <Own as clap::FromArgMatches>::from_arg_matches(&matches) {
         Ok(own) => own.command,
-        Err(error) => error.exit(),
+        Err(error) => usage::exit(&command(), &error),
     }
+}
+
+/// The subcommand that this process was asked for; without one of ours, the whole.
+pub(crate) fn command() -> Command {
+    let own = Own::command();
+    let word = std::env::args().nth(1).unwrap_or_default();
+    own.find_subcommand(word).cloned().unwrap_or(own)
 }
 
 /// Our command with the client's commands in it, each with the client's global options as its own.

@@ -12,6 +12,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap_complete::generate;
+use kv_node::usage::{self, Usage};
 use tracing_subscriber::EnvFilter;
 
 use cli::{Invocation, OwnCommand, Server};
@@ -31,10 +32,7 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime.block_on(execute(invocation)),
         Err(error) => Err(anyhow::Error::from(error).context("cannot start the runtime")),
     };
-    outcome.unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
-        ExitCode::FAILURE
-    })
+    outcome.unwrap_or_else(|error| usage::report(&cli::command(), &error))
 }
 
 async fn execute(invocation: Invocation) -> anyhow::Result<ExitCode> {
@@ -53,7 +51,8 @@ async fn run(command: OwnCommand) -> anyhow::Result<ExitCode> {
     match command {
         OwnCommand::Demo(args) => return demo::run(args, shutdown).await,
         OwnCommand::Node(args) => {
-            log(args.log_filter().parse().context("--log-level")?);
+            let filter = args.log_filter().parse().context("--log-level");
+            log(filter.map_err(Usage)?);
             kv_node::run(args, shutdown).await?;
         }
         OwnCommand::Recover(args) => kv_node::recover::run(&args)?,

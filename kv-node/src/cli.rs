@@ -10,6 +10,8 @@ use crate::{
     auth::{TokenKind, TokenOptions},
     bootstrap::Bootstrap,
     compaction::Retention,
+    corruption::Checks,
+    etcd_flags::EtcdFlags,
     membership::autopilot::Policy,
     node::{Config, Limits},
     tls::TlsArgs,
@@ -146,6 +148,21 @@ pub struct Args {
         default_value = "0"
     )]
     pub auto_compaction_retention: String,
+    /// Compare this member with the others once it has started
+    #[arg(
+        long,
+        alias = "experimental-initial-corrupt-check",
+        env = "QUORATE_INITIAL_CORRUPT_CHECK",
+        num_args = 0..=1,
+        require_equals = true,
+        default_value_t = true,
+        default_missing_value = "true",
+        action = clap::ArgAction::Set
+    )]
+    pub initial_corrupt_check: bool,
+    /// How often the leader compares all members; a member that differs gets the alarm CORRUPT; 0 never
+    #[arg(long, alias = "experimental-corrupt-check-time", env = "QUORATE_CORRUPT_CHECK_TIME", value_name = "DURATION", default_value = "1h", value_parser = duration_or_zero)]
+    pub corrupt_check_time: Duration,
     /// Largest request
     #[arg(long, env = "QUORATE_MAX_REQUEST_BYTES", value_name = "BYTES", default_value = "1572864", value_parser = clap::value_parser!(u32).range(1024..=(32 << 20)))]
     pub max_request_bytes: u32,
@@ -184,6 +201,9 @@ pub struct Args {
     /// TLS.
     #[command(flatten)]
     pub tls: TlsArgs,
+    /// Flags of etcd that have no meaning here.
+    #[command(flatten)]
+    pub etcd: EtcdFlags,
 }
 
 /// etcd's `--initial-cluster-state`.
@@ -211,6 +231,7 @@ impl Args {
     /// # Errors
     /// When they contradict each other or a URL is malformed; the text names the flag.
     pub fn config(self) -> anyhow::Result<Config> {
+        self.etcd.check()?;
         ensure!(
             self.election_timeout >= ELECTION_HEARTBEATS_MIN * self.heartbeat_interval,
             "--election-timeout {} is too short for --heartbeat-interval {}: make it at least {ELECTION_HEARTBEATS_MIN} times as long",
@@ -279,6 +300,10 @@ impl Args {
                 self.quota_backend_bytes
             },
             retention,
+            corruption_checks: Checks {
+                at_start: self.initial_corrupt_check,
+                interval: Some(self.corrupt_check_time).filter(|interval| !interval.is_zero()),
+            },
             heartbeat_interval_ms: self.heartbeat_interval,
             election_timeout_ms: self.election_timeout,
             snapshot_count: self.snapshot_count,
@@ -363,6 +388,14 @@ fn duration_or_never(text: &str) -> anyhow::Result<Duration> {
     Ok(duration)
 }
 
+/// The same, and `0`, with or without a unit.
+fn duration_or_zero(text: &str) -> anyhow::Result<Duration> {
+    match text {
+        "0" | "0ms" | "0s" | "0m" | "0h" => Ok(Duration::ZERO),
+        text => duration(text),
+    }
+}
+
 /// This machine's name, as other machines on its network know it.
 pub fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
@@ -417,6 +450,13 @@ mod tests {
             panic!("static")
         };
         assert_eq!((members.len(), token.as_str(), existing), (2, "t", false));
+    }
+
+    #[test]
+    fn takes_etcds_flags_that_change_nothing() {
+        config("--bcrypt-cost 12 --enable-v2=false --pre-vote --strict-reconfig-check=true --logger=zap --log-outputs stdout").unwrap();
+        config("--max-wals 3 --cors * --wal-dir= --auto-tls=false --experimental-enable-lease-checkpoint")
+            .unwrap();
     }
 
     #[test]
@@ -499,6 +539,10 @@ mod tests {
             ),
             ("--reap-after 1s", "is too short"),
             ("--no-such-flag", "--no-such-flag"),
+            ("--force-new-cluster", "kv-node recover"),
+            ("--wal-dir w", "mount a disk"),
+            ("--enable-v2=true", "there is no v2 API"),
+            ("--pre-vote=maybe", "--pre-vote"),
         ] {
             let error = config(line).unwrap_err().to_string();
             assert!(error.contains(expected), "{line}: {error}");

@@ -14,6 +14,8 @@ use crate::{bootstrap::agree::Ballot, raft::types::Member};
 
 /// The version of the data directory's layout that this release writes, and the newest it reads.
 const FORMAT: u32 = 1;
+/// The file of the identity, in the data directory.
+const IDENTITY: &str = "identity.json";
 
 /// The contents of `identity.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -145,13 +147,18 @@ impl DataDir {
         }
     }
 
+    /// Whether a directory is some node's.
+    pub fn is_used(path: &Path) -> bool {
+        path.join(IDENTITY).exists()
+    }
+
     /// The directory.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
     fn identity_path(&self) -> PathBuf {
-        self.path.join("identity.json")
+        self.path.join(IDENTITY)
     }
 
     /// The stored identity, if there is one.

@@ -14,6 +14,8 @@ pub mod bootstrap;
 pub mod cli;
 pub mod codec;
 pub mod compaction;
+pub mod corruption;
+pub mod etcd_flags;
 pub mod identity;
 pub mod lease;
 pub mod membership;
@@ -28,6 +30,7 @@ pub mod switch;
 pub mod tls;
 mod upkeep;
 pub mod urls;
+pub mod usage;
 pub mod watch;
 
 /// How many threads a node's runtime should have: half of the cores. The log, the store and the disk
@@ -41,8 +44,9 @@ pub fn worker_threads() -> usize {
 /// Runs a node until `shutdown` resolves, then stops it cleanly: leadership is handed over first.
 ///
 /// # Errors
-/// When the node cannot start, or must stop because its log or store failed.
+/// [`usage::Usage`] when the arguments make no node, another when it cannot start, or must stop because its log or
+/// store failed.
 pub async fn run(args: cli::Args, shutdown: impl Future<Output = ()> + Send) -> anyhow::Result<()> {
-    let config = args.config()?;
+    let config = args.config().map_err(usage::Usage)?;
     running::run(config, node::Env::real(), shutdown).await
 }

@@ -3,7 +3,8 @@
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+use kv_node::usage::{self, Usage};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -28,7 +29,8 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let Line { command, args } = Line::parse();
+    let Line { command, args } =
+        Line::try_parse().unwrap_or_else(|error| usage::exit(&Line::command(), &error));
     if let Some(Command::Recover(args)) = command {
         return ended(kv_node::recover::run(&args));
     }
@@ -43,16 +45,14 @@ fn main() -> ExitCode {
 fn ended(result: anyhow::Result<()>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
+        Err(error) => usage::report(&Line::command(), &error),
     }
 }
 
 async fn run(args: kv_node::cli::Args) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(args.log_filter()).context("--log-level");
     tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::try_new(args.log_filter()).context("--log-level")?)
+        .with_env_filter(filter.map_err(Usage)?)
         .with_writer(std::io::stderr)
         .init();
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);

@@ -18,6 +18,7 @@ use crate::{
     auth::{Authenticator, TokenOptions, UnixClock, system_clock},
     bootstrap::Bootstrap,
     compaction::Retention,
+    corruption,
     lease::{
         clock::{ClusterClock, Monotonic},
         renew::Renewer,
@@ -72,6 +73,8 @@ pub struct Config {
     pub quota_bytes: u64,
     /// What history is kept; `None`: all that clients do not compact.
     pub retention: Option<Retention>,
+    /// When members are compared.
+    pub corruption_checks: corruption::Checks,
     /// Time between heartbeats.
     pub heartbeat_interval_ms: u64,
     /// How long a node believes in a leader that it does not hear; it starts an election a third of that

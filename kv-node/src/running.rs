@@ -27,7 +27,7 @@ use crate::{
         control::{self, Control, ControlClient, Local, MemberRequest, Speaks},
         discover, founding,
     },
-    compaction,
+    compaction, corruption,
     identity::{DataDir, Identity},
     lease::{clock::ClusterClock, expire::Expiry, renew::Renewer},
     membership::{Announced, Membership, Refused},
@@ -48,6 +48,7 @@ use crate::{
     switch::{self, Front, Port},
     upkeep,
     urls::Listen,
+    usage::Usage,
     watch::Hub,
 };
 
@@ -123,6 +124,11 @@ impl Running {
     /// # Errors
     /// When directory or ports refuse.
     pub async fn open(config: Config) -> anyhow::Result<Running> {
+        // What is wrong with the flags is found before anything is left on the disk.
+        let tls = config.tls.load()?;
+        if !DataDir::is_used(&config.data_dir) {
+            check_founding(&config).map_err(|error| Usage(error.into()))?;
+        }
         let dir = DataDir::open(&config.data_dir)?;
         let backup = Backup::find(&config.data_dir)?.map(|backup| backup.hash);
         let identity = match load(&dir, &config)? {
@@ -149,7 +155,6 @@ impl Running {
             zone: config.zone.clone(),
             ..Member::default()
         };
-        let tls = config.tls.load()?;
         let peer_ports = listen_all(&config.listen_peer, &tls.peer, "--listen-peer-urls").await?;
         let client_ports = listen_all(&config.listen_client, &tls.client, "--listen-client-urls").await?;
         let local = Arc::new(Mutex::new(Local::new(dir, identity, member)));
@@ -160,7 +165,7 @@ impl Running {
         let progress = watch::Sender::new("starting".to_owned());
         let running = Running {
             peers: Port::new(control::router(control.clone()).fallback(switch::raft_not_running)),
-            clients: Port::new(switch::starting(progress.subscribe())),
+            clients: Port::new(api::starting(progress.subscribe())),
             control,
             config,
             dial: tls.dial,
@@ -436,7 +441,8 @@ impl Running {
         self.peers.set(Front {
             path: "/quorate.peer.v1.Peer/",
             grpc: peer.into_server(cluster_id, member_id),
-            rest: control::router(self.control.clone()),
+            rest: control::router(self.control.clone())
+                .merge(corruption::router(cluster_id, inner.store.clone())),
         });
         let membership = inner.membership.clone();
         assert!(
@@ -473,6 +479,9 @@ impl Running {
         if let Some(retention) = self.config.retention {
             self.background(node, compaction::run(node.clone(), retention));
         }
+        let client = ControlClient::new(self.dial.clone());
+        let checks = self.config.corruption_checks;
+        self.background(node, corruption::run(node.clone(), client, checks));
         self.background(node, upkeep::sweep(inner.store.clone()));
         let expiry = Expiry {
             store: inner.store.clone(),
@@ -518,6 +527,19 @@ fn load(dir: &DataDir, config: &Config) -> anyhow::Result<Option<Identity>> {
     tracing::info!("this member has left its cluster: it comes back as a new one, without its old data");
     dir.clear()?;
     Ok(None)
+}
+
+/// That the founders of a static start are named as they have to be.
+fn check_founding(config: &Config) -> Result<(), BootstrapError> {
+    if let Bootstrap::Static {
+        members,
+        token,
+        existing: false,
+    } = &config.bootstrap
+    {
+        bootstrap::static_ids(members, token, &config.name, &config.peer_urls)?;
+    }
+    Ok(())
 }
 
 /// A new identity; `backup` is the hash of the backup that the cluster is to be made of.

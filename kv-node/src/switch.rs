@@ -11,21 +11,13 @@ use std::{
     task::{Context, Poll},
 };
 
-use axum::{
-    BoxError, Router,
-    body::Body,
-    extract::Request as AxumRequest,
-    http::{HeaderValue, Request, StatusCode, header},
-    response::{IntoResponse, Response},
-    routing::{future::RouteFuture, get},
-};
+use axum::{BoxError, Router, body::Body, http::Request, response::Response, routing::future::RouteFuture};
 use bytes::Bytes;
 use futures::{
     TryFutureExt,
     future::{Either, MapOk},
 };
 use hyper::body::Incoming;
-use tokio::sync::watch;
 use tower::Service;
 
 /// A gRPC service at its path, and a router for all other paths.
@@ -111,35 +103,6 @@ where
             None => Either::Right(self.before.call(request)),
         }
     }
-}
-
-/// What a client port answers before the node is up; `progress` is what the node waits for.
-pub fn starting(progress: watch::Receiver<String>) -> Router {
-    let readyz = move || {
-        let what = progress.borrow().clone();
-        async move {
-            (
-                StatusCode::SERVICE_UNAVAILABLE,
-                format!("[-]starting failed: {what}\n"),
-            )
-        }
-    };
-    Router::new()
-        .route("/livez", get(|| async { "ok\n" }))
-        .route("/readyz", get(readyz))
-        .fallback(unavailable)
-}
-
-async fn unavailable(request: AxumRequest) -> Response {
-    let is_grpc = |value: &HeaderValue| value.as_bytes().starts_with(b"application/grpc");
-    if request.headers().get(header::CONTENT_TYPE).is_some_and(is_grpc) {
-        return tonic::Status::unavailable("etcdserver: no leader").into_http();
-    }
-    (
-        StatusCode::SERVICE_UNAVAILABLE,
-        "the node is starting, see /readyz\n",
-    )
-        .into_response()
 }
 
 /// The answer to a peer's call before consensus runs: like a call that is not for this node, it was

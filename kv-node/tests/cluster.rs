@@ -11,6 +11,8 @@ mod autopilot;
 #[path = "cluster/backup.rs"]
 mod backup;
 mod common;
+#[path = "cluster/corruption.rs"]
+mod corruption;
 #[path = "cluster/leases.rs"]
 mod leases;
 #[path = "cluster/membership.rs"]
@@ -31,6 +33,7 @@ use kv_core::{Command, Put, Range};
 use kv_node::{
     auth::TokenOptions,
     bootstrap::Bootstrap,
+    corruption::Checks,
     membership::autopilot::Policy,
     node::{Config, Env, Limits, Node},
     running::Running,
@@ -70,6 +73,7 @@ impl Machine {
             leave_on_terminate: false,
             max_learners: 1,
             retention: None,
+            corruption_checks: Checks::OFF,
             quota_bytes: 1 << 30,
             heartbeat_interval_ms: 75,
             election_timeout_ms: 300,

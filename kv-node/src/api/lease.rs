@@ -12,8 +12,9 @@ use super::{
     errors::ApiError,
     metrics::{Method, counted},
     session::Session,
+    watch::needs_leader,
 };
-use crate::node::ProposeError;
+use crate::node::{Node, ProposeError, ReadBarrierError};
 
 /// How often an id is chosen anew because it was taken, before something must be wrong.
 const ID_TRIES: usize = 10;
@@ -140,6 +141,15 @@ async fn keep_alive(
     })
 }
 
+/// Resolves to why no stream goes on: the node stops or, where a leader is needed, there is none.
+async fn end(node: Node, needs_leader: bool) -> ApiError {
+    let (stopping, mut leaderless) = (node.stopping(), node.leaderless());
+    tokio::select! {
+        () = stopping.cancelled() => ProposeError::Stopped.into(),
+        _ = leaderless.wait_for(|leaderless| *leaderless), if needs_leader => ReadBarrierError::NoLeader.into(),
+    }
+}
+
 #[tonic::async_trait]
 impl Lease for LeaseService {
     type LeaseKeepAliveStream =
@@ -163,24 +173,31 @@ impl Lease for LeaseService {
         call.end(self.revoke(&session, request.into_inner()).await)
     }
 
-    /// Answers in the order asked. It ends with the requests, with the first error, or with the node.
+    /// Answers in the order asked. It ends with the requests, with the first error, or with the node; with
+    /// [`needs_leader`] also when the leader is lost.
     async fn lease_keep_alive(
         &self,
         request: Request<Streaming<pb::LeaseKeepAliveRequest>>,
     ) -> Result<Response<Self::LeaseKeepAliveStream>, Status> {
         let session = self.0.session(&request);
-        let stop = self.0.node().stopping();
-        let stopped = stop.clone();
+        let needs_leader = needs_leader(request.metadata());
+        if needs_leader && self.0.node().leader().is_none() {
+            return Err(ApiError::from(ReadBarrierError::NoLeader).into());
+        }
         let answers = request
             .into_inner()
             .map(move |request| keep_alive(session.clone(), request))
-            .buffered(RENEWALS_MAX)
-            .take_until(stop.cancelled_owned());
-        let last = stream::iter([()]).filter_map(move |()| {
-            let stopped = stopped.is_cancelled();
-            async move { stopped.then(|| Err(ApiError::from(ProposeError::Stopped).into())) }
+            .buffered(RENEWALS_MAX);
+        let end = end(self.0.node().clone(), needs_leader);
+        let under_way = Some((Box::pin(answers), Box::pin(end)));
+        let answers = stream::unfold(under_way, async |under_way| {
+            let (mut answers, mut end) = under_way?;
+            tokio::select! {
+                answer = answers.next() => Some((answer?, Some((answers, end)))),
+                why = &mut end => Some((Err(why.into()), None)),
+            }
         });
-        let answers = counted(&self.0, Method::LeaseKeepAlive, answers.chain(last));
+        let answers = counted(&self.0, Method::LeaseKeepAlive, answers);
         Ok(Response::new(Box::pin(answers)))
     }
 

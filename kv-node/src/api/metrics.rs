@@ -21,7 +21,7 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tonic::{Code, Status};
 
 use super::{calls::Api, ops::ETCD_VERSION, process, watch};
-use crate::node::Node;
+use crate::{lease::counts, node::Node};
 
 /// How often the samples of histograms are folded into their buckets, so that they do not pile up where
 /// nobody scrapes.
@@ -33,6 +33,17 @@ const DURATION_BUCKETS: [f64; 17] = [
     0.000_125, 0.000_25, 0.000_5, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512,
     1.024, 2.048, 4.096, 8.192,
 ];
+
+/// Upper bounds for the TTLs of leases, in seconds: etcd's, doubled from 1 s up to 97 days.
+const TTL_BUCKETS: [f64; 24] = {
+    let mut buckets = [1.0; 24];
+    let mut at = 1;
+    while at < buckets.len() {
+        buckets[at] = buckets[at - 1] * 2.0;
+        at += 1;
+    }
+    buckets
+};
 
 const LEADER_CHANGES: &str = "etcd_server_leader_changes_seen_total";
 const AUTOPILOT_ACTIONS: &str = "quorate_autopilot_actions_total";
@@ -48,6 +59,9 @@ pub fn install() {
     PROCESS.get_or_init(|| {
         let recorder = PrometheusBuilder::new()
             .set_buckets_for_metric(Matcher::Suffix("_duration_seconds".into()), &DURATION_BUCKETS)
+            .and_then(|builder| {
+                builder.set_buckets_for_metric(Matcher::Full(counts::TTL.into()), &TTL_BUCKETS)
+            })
             .expect("there are buckets")
             .build_recorder();
         let handle = recorder.handle();
@@ -75,6 +89,7 @@ fn describe_process() {
         AUTOPILOT_ACTIONS,
         "Changes of the membership that this node decided as leader."
     );
+    counts::describe();
 }
 
 /// For [`kv_wal::Options::on_sync`]: puts the time of each sync into a histogram.

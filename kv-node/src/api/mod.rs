@@ -16,6 +16,7 @@
 //! | `gateway` | the same services as JSON, `/v3/…`, documented there |
 //! | `rest` | `/v1/kv/…` for curl and browsers, documented there |
 //! | `autopilot` | `/v1/cluster/autopilot`: what the leader sees of the members, and is about to change |
+//! | `starting` | all of it before the node is up |
 //! | `ops`, `metrics`, `process` | `/health`, `/livez`, `/readyz`, `/version`, `/metrics` |
 
 use crate::{node::Node, switch::Front};
@@ -43,12 +44,18 @@ mod process;
 mod range_stream;
 mod rest;
 mod session;
+mod starting;
 mod watch;
 
 pub use metrics::{autopilot_actions, install as install_metrics, leader_changes, wal_sync_observer};
 
 /// What stands behind a client port.
 pub type ClientPort = Front<grpc::KvEndpoint>;
+
+/// What a client port answers before the node is up; `progress` is what the node waits for.
+pub fn starting(progress: tokio::sync::watch::Receiver<String>) -> axum::Router {
+    starting::router(progress)
+}
 
 /// Everything a node serves on its client port. To be called inside a tokio runtime, once for a node.
 ///

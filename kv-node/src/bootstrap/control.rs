@@ -433,7 +433,7 @@ impl ControlClient {
 
     /// One request, one answer, both JSON. A name behind `#` in the URL is the one that the peer's
     /// certificate must be for.
-    async fn call<T: DeserializeOwned>(
+    pub(crate) async fn call<T: DeserializeOwned>(
         &self,
         method: Method,
         peer_url: &str,

@@ -6,5 +6,6 @@
 //! a quorum has just confirmed ends leases.
 
 pub mod clock;
+pub mod counts;
 pub mod expire;
 pub mod renew;

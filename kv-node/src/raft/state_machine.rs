@@ -17,7 +17,12 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::types::{Applied, LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
-use crate::{blocking::may_wait, codec, lease::clock::ClusterClock, watch::Hub};
+use crate::{
+    blocking::may_wait,
+    codec,
+    lease::{clock::ClusterClock, counts::Counts},
+    watch::Hub,
+};
 
 /// How many entries are applied in one batch of the engine, at most.
 const BATCH_ENTRIES_MAX: usize = 512;
@@ -71,6 +76,7 @@ pub struct StateMachine {
     point: RaftPoint,
     applied: Arc<watch::Sender<Option<u64>>>,
     clock: ClusterClock,
+    leases: Counts,
 }
 
 impl StateMachine {
@@ -93,6 +99,7 @@ impl StateMachine {
             point,
             applied,
             clock,
+            leases: Counts::new(),
         };
         machine.set_clock();
         Ok(machine)
@@ -141,6 +148,7 @@ impl StateMachine {
             self.clock.stamped(term, self.store.with_state(State::clock_ms));
         }
         self.clock.applied(self.term());
+        self.leases.see(&outcomes);
         // Before anybody is answered: who knows of a write can count on its event.
         self.hub.publish(&records);
         self.applied

@@ -48,3 +48,55 @@ const HISTORY_LIMITS: kv_store::HistoryLimits = kv_store::HistoryLimits {
 };
 /// Feeds that read from the store at the same time: each may hold a thread up.
 const READS_MAX: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use kv_store::{Options, Store};
+
+    use super::*;
+
+    fn hub() -> Hub {
+        Hub::new(Store::in_memory(Options::default()).unwrap())
+    }
+
+    #[test]
+    fn beyond_the_number_of_feeds_there_are_none_until_one_ends() {
+        let hub = hub();
+        let mut feeds: Vec<Feed> = (0..FEEDS_MAX).map_while(|_| hub.feed()).collect();
+        assert_eq!(feeds.len(), FEEDS_MAX);
+        assert!(hub.feed().is_none());
+        feeds.pop();
+        assert!(hub.feed().is_some());
+    }
+
+    #[test]
+    fn beyond_the_number_of_watches_there_are_none_until_one_ends() {
+        let hub = hub();
+        let watch = || WatchSpec {
+            interest: Interest {
+                key: "a".into(),
+                range_end: "".into(),
+            },
+            start_revision: 0,
+            filter: Filter::default(),
+            previous: false,
+            tag: 0,
+        };
+        let filled = || {
+            let mut feed = hub.feed().unwrap();
+            for _ in 0..FEED_WATCHES_MAX {
+                feed.add(watch()).unwrap();
+            }
+            assert!(feed.add(watch()).is_err(), "a feed has a bound of its own");
+            feed
+        };
+        let mut feeds: Vec<Feed> = (0..WATCHES_MAX / FEED_WATCHES_MAX).map(|_| filled()).collect();
+        assert_eq!(hub.stats().watches, WATCHES_MAX);
+        let mut one_more = hub.feed().unwrap();
+        assert!(one_more.add(watch()).is_err());
+        assert!(hub.subscribe(watch().interest, 0).is_err());
+        feeds.pop();
+        one_more.add(watch()).unwrap();
+        assert_eq!(hub.stats().watches, WATCHES_MAX - FEED_WATCHES_MAX + 1);
+    }
+}

@@ -263,3 +263,85 @@ async fn alarms_refuse_what_etcds_do() {
     server.kv().put(put()).await.unwrap();
     server.stop().await;
 }
+
+/// What a leader answers that its followers have left, before it knows that it leads no more.
+#[tokio::test]
+async fn a_leader_that_is_being_left() {
+    let mut servers = Server::start_three_impatient().await;
+    let at = servers.iter().position(Server::leads).unwrap();
+    let leader = servers.swap_remove(at);
+    let (one, other) = (servers.pop().unwrap(), servers.pop().unwrap());
+    let put = || pb::PutRequest {
+        key: "a".into(),
+        ..Default::default()
+    };
+    leader.kv().put(put()).await.unwrap();
+    let gone = one.node.identity().member_id;
+    one.stop().await;
+    let add = || pb::MemberAddRequest {
+        peer_ur_ls: vec!["http://127.0.0.1:1".to_owned()],
+        is_learner: false,
+    };
+    let unhealthy = (Code::Unavailable, "etcdserver: unhealthy cluster".to_owned());
+    let mut cluster = leader.cluster();
+    let refused = loop {
+        // It answers until it has not for some time.
+        let added = cluster.member_add(add()).await;
+        match added {
+            Err(status) => break status,
+            Ok(added) => {
+                let id = added.into_inner().member.unwrap().id;
+                cluster
+                    .member_remove(pb::MemberRemoveRequest { id })
+                    .await
+                    .unwrap();
+            }
+        }
+    };
+    assert_eq!((refused.code(), refused.message().to_owned()), unhealthy);
+    let left = pb::MemberRemoveRequest {
+        id: other.node.identity().member_id,
+    };
+    assert_eq!(refusal(cluster.member_remove(left).await), unhealthy);
+
+    other.stop().await;
+    assert!(leader.leads());
+    // It may have been executed: that is for the client to find out.
+    let timed_out = (Code::Unavailable, "etcdserver: request timed out".to_owned());
+    assert_eq!(refusal(leader.kv().put(put()).await), timed_out);
+    let moved = leader
+        .maintenance()
+        .move_leader(pb::MoveLeaderRequest { target_id: gone })
+        .await;
+    assert_eq!(
+        refusal(moved),
+        (
+            Code::Unavailable,
+            "etcdserver: request timed out, leader transfer took too long".to_owned()
+        )
+    );
+    leader.stop().await;
+}
+
+#[tokio::test]
+async fn there_is_an_end_to_alarms() {
+    let server = Server::start().await;
+    let mut maintenance = server.maintenance();
+    let mut raise = async |member_id| {
+        let request = pb::AlarmRequest {
+            action: pb::alarm_request::AlarmAction::Activate.into(),
+            member_id,
+            alarm: pb::AlarmType::Nospace.into(),
+        };
+        maintenance.alarm(request).await
+    };
+    for member_id in 1..=kv_core::ALARMS_MAX as u64 {
+        raise(member_id).await.unwrap();
+    }
+    let beyond = refusal(raise(u64::MAX).await);
+    assert_eq!(
+        beyond,
+        (Code::ResourceExhausted, "quorate: too many alarms".to_owned())
+    );
+    server.stop().await;
+}

@@ -6,6 +6,7 @@ use crate::common::{free_address, until};
 use kv_node::{
     auth::TokenOptions,
     bootstrap::Bootstrap,
+    corruption::Checks,
     membership::autopilot::Policy,
     node::{Config, Env, Limits, Node},
     running::Running,
@@ -49,6 +50,25 @@ impl Ports {
     }
 }
 
+/// How long things take.
+#[derive(Clone, Copy)]
+struct Times {
+    request: Duration,
+    election_ms: u64,
+}
+
+impl Times {
+    const USUAL: Times = Times {
+        request: Duration::from_secs(10),
+        election_ms: 300,
+    };
+    /// Requests give up soon, long before a leader does that lost its followers.
+    const IMPATIENT: Times = Times {
+        request: Duration::from_millis(400),
+        election_ms: 3000,
+    };
+}
+
 impl Server {
     /// A cluster of one.
     pub(crate) async fn start() -> Server {
@@ -58,7 +78,7 @@ impl Server {
     /// A cluster of one.
     pub(crate) async fn start_in(env: Env) -> Server {
         let ports = [Ports::free()];
-        let server = Server::launch_in(env, &ports, 0, Duration::from_secs(10)).await;
+        let server = Server::launch_in(env, &ports, 0, Times::USUAL).await;
         // The first request waits for the election.
         let put = kv_proto::etcdserverpb::PutRequest {
             key: "started".into(),
@@ -73,7 +93,11 @@ impl Server {
     /// The leader of two, whose follower is gone: it finds out, and there is no leader.
     pub(crate) async fn start_without_quorum() -> Server {
         let ports = [Ports::free(), Ports::free()];
-        let launch = |at| Server::launch(&ports, at, Duration::from_millis(300));
+        let times = Times {
+            request: Duration::from_millis(300),
+            ..Times::USUAL
+        };
+        let launch = |at| Server::launch(&ports, at, times);
         let (one, other) = tokio::join!(launch(0), launch(1));
         until("a leader", || one.leads() || other.leads()).await;
         let (leader, follower) = if one.leads() { (one, other) } else { (other, one) };
@@ -84,8 +108,17 @@ impl Server {
 
     /// A cluster of three in which there is a leader.
     pub(crate) async fn start_three() -> Vec<Server> {
+        Server::launch_three(Times::USUAL).await
+    }
+
+    /// The same, but requests give up long before a leader does that lost its followers.
+    pub(crate) async fn start_three_impatient() -> Vec<Server> {
+        Server::launch_three(Times::IMPATIENT).await
+    }
+
+    async fn launch_three(times: Times) -> Vec<Server> {
         let ports = [Ports::free(), Ports::free(), Ports::free()];
-        let launch = |at| Server::launch(&ports, at, Duration::from_secs(10));
+        let launch = |at| Server::launch(&ports, at, times);
         let servers = futures::future::join_all((0..ports.len()).map(launch)).await;
         until("a leader", || servers.iter().any(Server::leads)).await;
         servers
@@ -95,11 +128,11 @@ impl Server {
         self.node.status().leader == Some(self.node.identity().member_id)
     }
 
-    async fn launch(cluster: &[Ports], at: usize, request_timeout: Duration) -> Server {
-        Box::pin(Server::launch_in(Env::real(), cluster, at, request_timeout)).await
+    async fn launch(cluster: &[Ports], at: usize, times: Times) -> Server {
+        Box::pin(Server::launch_in(Env::real(), cluster, at, times)).await
     }
 
-    async fn launch_in(env: Env, cluster: &[Ports], at: usize, request_timeout: Duration) -> Server {
+    async fn launch_in(env: Env, cluster: &[Ports], at: usize, times: Times) -> Server {
         let dir = tempfile::tempdir().unwrap();
         let url = |address: &str| vec![format!("http://{address}")];
         let members = cluster
@@ -126,15 +159,16 @@ impl Server {
             leave_on_terminate: false,
             max_learners: 1,
             retention: None,
+            corruption_checks: Checks::OFF,
             quota_bytes: 1 << 30,
             heartbeat_interval_ms: 75,
-            election_timeout_ms: 300,
+            election_timeout_ms: times.election_ms,
             snapshot_count: 1000,
             watch_progress_interval: PROGRESS_INTERVAL,
             limits: Limits {
                 max_request_bytes: MAX_REQUEST_BYTES,
                 max_txn_ops: 128,
-                request_timeout,
+                request_timeout: times.request,
             },
             tokens: TokenOptions::default(),
         };

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use kv_proto::etcdserverpb::{self as pb, lease_client::LeaseClient};
 use tokio::time::timeout;
-use tonic::{Code, Status, transport::Channel};
+use tonic::{Code, Request, Status, transport::Channel};
 
 use crate::{
     common::{DEADLINE, until},
@@ -171,4 +171,86 @@ async fn streams_end_with_the_node() {
         refusal(ended),
         (Code::Unavailable, "etcdserver: server stopped".to_owned())
     );
+}
+
+#[tokio::test]
+async fn whoever_needs_a_leader_is_told_when_there_is_none() {
+    let server = Server::start_without_quorum().await;
+    let needs_leader = |answer: &str| {
+        let mut request = Request::new(tokio_stream::pending::<pb::LeaseKeepAliveRequest>());
+        request
+            .metadata_mut()
+            .insert("hasleader", answer.parse().unwrap());
+        request
+    };
+    let no_leader = (Code::Unavailable, "etcdserver: no leader".to_owned());
+    let refused = server.lease().lease_keep_alive(needs_leader("true")).await;
+    assert_eq!(refusal(refused), no_leader);
+    server
+        .lease()
+        .lease_keep_alive(needs_leader("false"))
+        .await
+        .unwrap();
+    server.stop().await;
+
+    // And when it is lost later.
+    let mut servers = Server::start_three().await;
+    let at = servers.iter().position(|server| !server.leads()).unwrap();
+    let left = servers.swap_remove(at);
+    until("it knows the leader", || left.node.leader().is_some()).await;
+    let began = left.lease().lease_keep_alive(needs_leader("true")).await;
+    let mut answers = began.unwrap().into_inner();
+    for server in servers {
+        server.stop().await;
+    }
+    let ended = timeout(DEADLINE, answers.message()).await.unwrap();
+    assert_eq!(refusal(ended), no_leader);
+    left.stop().await;
+}
+
+#[tokio::test]
+async fn leases_are_counted() {
+    let server = Server::start().await;
+    let count = async |name: &str| -> f64 {
+        let page = server.get("/metrics").await;
+        let line = page
+            .text()
+            .lines()
+            .find_map(|line| line.strip_prefix(&format!("{name} ")));
+        line.unwrap_or_else(|| panic!("no {name} in\n{}", page.text()))
+            .parse()
+            .unwrap()
+    };
+    const NAMES: [&str; 5] = [
+        "etcd_debugging_lease_granted_total",
+        "etcd_debugging_lease_revoked_total",
+        "etcd_debugging_lease_renewed_total",
+        "etcd_debugging_server_lease_expired_total",
+        "etcd_debugging_lease_ttl_total_count",
+    ];
+    let mut lease = server.lease();
+    // The process counts for all its nodes: other tests have processes of their own.
+    grant(&mut lease, 1, 600).await.unwrap();
+    grant(&mut lease, 2, 1).await.unwrap();
+    let renewals = tokio_stream::iter([1, 7].map(|id| pb::LeaseKeepAliveRequest { id }));
+    let mut answers = lease.lease_keep_alive(renewals).await.unwrap().into_inner();
+    while answers.message().await.unwrap().is_some() {}
+    lease
+        .lease_revoke(pb::LeaseRevokeRequest { id: 1 })
+        .await
+        .unwrap();
+    until("the other is over", || {
+        server.node.store().with_state(|state| state.lease(2).is_none())
+    })
+    .await;
+    let mut counts = Vec::new();
+    for name in NAMES {
+        counts.push(count(name).await);
+    }
+    assert_eq!(counts, [2.0, 2.0, 1.0, 1.0, 2.0]);
+    assert_eq!(
+        count("etcd_debugging_lease_ttl_total_bucket{le=\"2\"}").await,
+        1.0
+    );
+    server.stop().await;
 }

@@ -6,6 +6,7 @@ mod auth;
 mod cluster;
 #[path = "../common/mod.rs"]
 mod common;
+mod compatibility;
 mod differential;
 mod gateway;
 mod grpc;

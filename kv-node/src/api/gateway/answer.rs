@@ -35,7 +35,7 @@ pub(super) fn http_status(code: Code) -> StatusCode {
 }
 
 /// A failure instead of an answer.
-pub(super) fn failure(status: &Status) -> Response {
+pub(in crate::api) fn failure(status: &Status) -> Response {
     problem(http_status(status.code()), status.code(), status.message())
 }
 

@@ -55,6 +55,13 @@ struct Gateway {
     json_bytes_max: usize,
 }
 
+pub(super) use self::answer::failure;
+
+/// Whether a path is the gateway's.
+pub(super) fn is_path(path: &str) -> bool {
+    PREFIXES.iter().any(|prefix| path.starts_with(prefix))
+}
+
 /// The gateway before `services`, which take messages of `message_bytes_max`.
 pub(super) fn router(api: Api, services: Router, message_bytes_max: usize) -> Router {
     let gateway = Arc::new(Gateway {

@@ -45,7 +45,7 @@ pub(super) fn serve(
 }
 
 /// etcd's `WithRequireLeader`.
-fn needs_leader(metadata: &MetadataMap) -> bool {
+pub(super) fn needs_leader(metadata: &MetadataMap) -> bool {
     metadata
         .get("hasleader")
         .is_some_and(|value| value.as_bytes() == b"true")
