@@ -39,6 +39,8 @@ pub(crate) enum OwnCommand {
     Balancer(Server<loadbalancer::cli::Args>),
     /// Run the web app
     Web(Server<webapp::cli::Args>),
+    /// Break a cluster of its own under load, and check that it keeps its promises
+    Chaos(quorate_chaos::cli::Args),
     /// Ask a server whether it is healthy
     Health(health::Args),
     /// Print a completion script for a shell

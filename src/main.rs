@@ -1,4 +1,5 @@
-//! The `quorate` binary: a node, the balancer, a web app, the client's commands, and a demo of it all, in one.
+//! The `quorate` binary: a node, the balancer, a web app, the client's commands, a demo of it all, and faults to try it
+//! with, in one.
 //!
 //! It mounts what the crates offer and decides nothing itself, apart from when a server is to stop.
 
@@ -64,6 +65,7 @@ async fn run(command: OwnCommand) -> anyhow::Result<ExitCode> {
             log(log_level);
             webapp::cli::run(args, shutdown).await?;
         }
+        OwnCommand::Chaos(args) => return Ok(Box::pin(quorate_chaos::cli::run(args, shutdown)).await),
         OwnCommand::Health(args) => return Ok(health::run(args).await),
         OwnCommand::Completion { shell } => {
             generate(shell, &mut cli::whole(), "quorate", &mut std::io::stdout());

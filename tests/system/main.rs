@@ -6,6 +6,7 @@
 #[path = "../harness/mod.rs"]
 mod harness;
 
+mod chaos;
 mod containers;
 mod demo;
 mod etcdctl;

@@ -1,0 +1,233 @@
+//! The command line, and a run from its beginning to its end.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use quorate_checkers::{Check, Fault as CheckedFault, Settings, Verdict};
+
+use crate::cluster::{Cluster, Plan, is_in_memory};
+use crate::kind::{Abilities, Kind};
+use crate::partition::{RING_NODES_MIN, Shape};
+use crate::report::{self, Conclusion, Facts, Summary};
+use crate::run::{self, Injected, Length, Schedule};
+use crate::sandbox;
+use crate::workload::Load;
+
+/// Exit code of a run that shows nothing.
+const UNDECIDED: u8 = 2;
+/// Answered operations without which a run shows nothing, for each fault.
+const OPERATIONS_PER_FAULT_MIN: u64 = 200;
+/// Where runs are kept.
+const FOLDER: &str = "quorate-chaos";
+
+/// Arguments of `quorate chaos`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// What is done to the cluster
+    #[arg(value_enum)]
+    fault: Kind,
+    /// How often
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..), conflicts_with = "seconds")]
+    rounds: u32,
+    /// For how long, instead of how often; a soak without either takes 60 s
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..))]
+    seconds: Option<u64>,
+    /// What every choice follows from; by default another one each time
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Of partitions: how the nodes are cut off; any shape unless given
+    #[arg(long, value_enum)]
+    shape: Option<Shape>,
+    /// Nodes of the cluster: 3, or 5 for a ring, unless given
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(3..=7))]
+    nodes: Option<u16>,
+    /// Clients at a time, besides those that watch, lock and hold leases
+    #[arg(long, value_name = "N", default_value_t = 12, value_parser = clap::value_parser!(u32).range(3..))]
+    clients: u32,
+    /// Operations a second of all of them together
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..))]
+    rate: u32,
+    /// Milliseconds of load without faults after each fault
+    #[arg(long, value_name = "MS", default_value_t = 1_500)]
+    pause: u64,
+    /// Where history, faults, logs, verdict and report go; by default a new directory below ./quorate-chaos
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Keep the nodes' data too
+    #[arg(long)]
+    keep_data: bool,
+    /// Run on a file system in memory, where a kill loses nothing that a disk would have lost
+    #[arg(long)]
+    allow_ram: bool,
+}
+
+/// Starts a cluster, runs the faults, and says what was found. `shutdown` ends the faults early; the verdict then is on
+/// what was done.
+///
+/// # Errors
+/// Where the run could not be made, so that there is no verdict.
+pub async fn run(args: Args, shutdown: impl Future<Output = ()>) -> ExitCode {
+    match try_run(args, shutdown).await {
+        Ok(conclusion) => ExitCode::from(conclusion.exit_code()),
+        Err(error) => {
+            eprintln!("error: {error:#}\nUNDECIDED: there is no verdict.");
+            ExitCode::from(UNDECIDED)
+        }
+    }
+}
+
+async fn try_run(args: Args, shutdown: impl Future<Output = ()>) -> anyhow::Result<Conclusion> {
+    let abilities = abilities(&args)?;
+    if abilities.network || abilities.disks {
+        sandbox::enter()?;
+    }
+    let started = chrono::Utc::now();
+    let nodes = nodes(&args)?;
+    let seed = args.seed.unwrap_or_else(rand::random);
+    let dir = folder(&args, started)?;
+    if is_in_memory(&dir)? {
+        ensure!(
+            args.allow_ram,
+            "{} lies in memory, where a kill loses nothing: choose a disk with --out, or say --allow-ram",
+            dir.display()
+        );
+        println!("The data lies in memory (--allow-ram): what a disk may lose is not tried.");
+    }
+    let plan = Plan {
+        nodes,
+        dir: dir.clone(),
+        abilities,
+        binary: std::env::current_exe().context("cannot find this program's own file")?,
+    };
+    let name = args.fault.name();
+    println!("{name} on {nodes} nodes, seed {seed}, in {}", dir.display());
+    let mut cluster = Cluster::start(plan).await.context("the cluster did not start")?;
+    let schedule = Schedule {
+        kind: args.fault,
+        abilities,
+        shape: args.shape,
+        length: length(&args),
+        pause: Duration::from_millis(args.pause),
+        seed,
+    };
+    let load = Load {
+        clients: args.clients,
+        ops_per_s: args.rate,
+        seed,
+    };
+    let run = run::run(&mut cluster, &schedule, load, shutdown).await?;
+    drop(cluster);
+    let history = run.recorder.into_history();
+    println!("checking {} operations …", history.len());
+    let settings = settings(&run.faults);
+    let mut own_checks = run.checks;
+    own_checks.push(is_whole(&run.faults, run.interrupted));
+    let checked = quorate_checkers::check(&history, &settings);
+    let facts = Facts {
+        title: format!("quorate chaos {name}"),
+        started,
+        seed,
+        nodes,
+        faults: run.faults,
+        reigns: run.reigns,
+        own_checks,
+    };
+    let summary = Summary::new(facts, &history, checked);
+    report::write(&dir, &summary, &history)?;
+    if !args.keep_data {
+        let data = dir.join("data");
+        std::fs::remove_dir_all(&data).with_context(|| format!("cannot remove {}", data.display()))?;
+    }
+    summary.print();
+    println!("Report: {}", dir.join("report.html").display());
+    Ok(summary.conclusion())
+}
+
+/// What the cluster is to be able to: what the fault needs, or for a soak, all that is possible here.
+fn abilities(args: &Args) -> anyhow::Result<Abilities> {
+    let needs = args.fault.needs();
+    if needs == Abilities::default() {
+        return Ok(needs);
+    }
+    let (possible, refusals) = sandbox::abilities();
+    if args.fault == Kind::Soak {
+        for refusal in refusals {
+            println!("left out: {refusal}");
+        }
+        return Ok(possible);
+    }
+    let missing = (needs.network && !possible.network)
+        || (needs.disks && !possible.disks)
+        || (needs.clocks && !possible.clocks);
+    ensure!(!missing, "{}", refusals.join("; "));
+    Ok(needs)
+}
+
+fn nodes(args: &Args) -> anyhow::Result<u16> {
+    let is_ring = args.shape == Some(Shape::Ring);
+    let nodes = args.nodes.unwrap_or(if is_ring { 5 } else { 3 });
+    ensure!(
+        !is_ring || usize::from(nodes) >= RING_NODES_MIN,
+        "a ring needs {RING_NODES_MIN} nodes or more: say --nodes 5"
+    );
+    Ok(nodes)
+}
+
+/// The run's directory, made.
+fn folder(args: &Args, started: chrono::DateTime<chrono::Utc>) -> anyhow::Result<PathBuf> {
+    let dir = args.out.clone().unwrap_or_else(|| {
+        let name = format!("{}-{}", started.format("%Y%m%d-%H%M%S"), std::process::id());
+        Path::new(FOLDER).join(name)
+    });
+    let data = dir.join("data");
+    std::fs::create_dir_all(&data).with_context(|| format!("cannot create {}", data.display()))?;
+    let is_empty = std::fs::read_dir(&data)?.next().is_none();
+    ensure!(is_empty, "{} is not empty: choose another --out", data.display());
+    dir.canonicalize()
+        .with_context(|| format!("cannot find {}", dir.display()))
+}
+
+fn length(args: &Args) -> Length {
+    match (args.seconds, args.fault) {
+        (Some(seconds), _) => Length::Time(Duration::from_secs(seconds)),
+        (None, Kind::Soak) => Length::Time(Duration::from_secs(60)),
+        (None, _) => Length::Rounds(args.rounds),
+    }
+}
+
+fn settings(faults: &[Injected]) -> Settings {
+    let checked = |fault: &Injected| CheckedFault {
+        what: fault.words.clone(),
+        start_ns: fault.start_ns,
+        end_ns: fault.end_ns,
+    };
+    Settings {
+        operations_min: OPERATIONS_PER_FAULT_MIN * faults.len().max(1) as u64,
+        faults: faults.iter().map(checked).collect(),
+        strangers: false,
+    }
+}
+
+/// A run without a fault shows nothing.
+fn is_whole(faults: &[Injected], interrupted: bool) -> Check {
+    let verdict = if faults.is_empty() {
+        Verdict::Undecided {
+            why: "no fault was done".to_owned(),
+        }
+    } else {
+        Verdict::Ok
+    };
+    let what = if interrupted {
+        "faults were done until it was interrupted"
+    } else {
+        "faults were done"
+    };
+    Check {
+        checker: what.to_owned(),
+        checked: faults.len() as u64,
+        of: "faults".to_owned(),
+        verdict,
+    }
+}

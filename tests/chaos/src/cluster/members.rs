@@ -1,0 +1,98 @@
+//! Changes of members.
+
+use std::time::Instant;
+
+use anyhow::Context;
+use kv_proto::etcdserverpb::{Member, MemberAddRequest};
+
+use super::{CHANGE_WITHIN, Cluster, Layout, PAUSE, STOP_WITHIN};
+
+impl Cluster {
+    /// Adds a member, starts its node and waits until it is a voter that serves. Returns its name.
+    pub(crate) async fn add_node(&mut self) -> anyhow::Result<String> {
+        let is_free = |number: &u16| self.nodes.iter().all(|node| node.number != *number);
+        let number = (1..=Layout::NODES_MAX).find(is_free);
+        let number = number.with_context(|| format!("there are {} nodes already", self.nodes.len()))?;
+        let mut node = self.new_node(number)?;
+        self.announce(&node.peer_url).await?;
+        let mut members: Vec<(String, String)> = self
+            .nodes
+            .iter()
+            .map(|other| (other.name.clone(), other.peer_url.clone()))
+            .collect();
+        members.push((node.name.clone(), node.peer_url.clone()));
+        node.process
+            .set_command(self.command(&node, &members, "existing"));
+        node.process.start()?;
+        let name = node.name.clone();
+        self.nodes.push(node);
+        self.publish();
+        Ok(name)
+    }
+
+    /// Asks for a new member until there is one with this address.
+    async fn announce(&self, peer_url: &str) -> anyhow::Result<()> {
+        let client = self.client()?;
+        self.change_members(|| async {
+            if self
+                .members()
+                .await?
+                .iter()
+                .any(|member| member.peer_ur_ls.iter().any(|url| url == peer_url))
+            {
+                return Ok(());
+            }
+            let request = MemberAddRequest {
+                peer_ur_ls: vec![peer_url.to_owned()],
+                is_learner: false,
+            };
+            Ok(client.member_add(request).await.map(drop)?)
+        })
+        .await
+        .with_context(|| format!("adding the member at {peer_url}"))
+    }
+
+    /// Removes a member and waits until its node has stopped by itself; its data is deleted.
+    pub(crate) async fn remove_node(&mut self, name: &str) -> anyhow::Result<()> {
+        let client = self.client()?;
+        self.change_members(|| async {
+            match self.members().await?.iter().find(|member| member.name == name) {
+                None => Ok(()),
+                Some(member) => Ok(client.member_remove(member.id).await.map(drop)?),
+            }
+        })
+        .await
+        .with_context(|| format!("removing the member {name}"))?;
+        let index = self.nodes.iter().position(|node| node.name == name);
+        let mut node = self
+            .nodes
+            .remove(index.with_context(|| format!("there is no node {name}"))?);
+        self.publish();
+        if node.process.is_started() {
+            let ended = node.process.wait(STOP_WITHIN).await;
+            ended.with_context(|| format!("{name} was removed, and should stop by itself"))?;
+        }
+        std::fs::remove_dir_all(&node.data_dir)
+            .with_context(|| format!("cannot remove {}", node.data_dir.display()))
+    }
+
+    /// Repeats a change of members until it is done: it may be refused while another one is going on.
+    async fn change_members<F>(&self, attempt: impl Fn() -> F) -> anyhow::Result<()>
+    where
+        F: Future<Output = anyhow::Result<()>>,
+    {
+        let started = Instant::now();
+        loop {
+            match attempt().await {
+                Ok(()) => return Ok(()),
+                Err(refusal) if started.elapsed() > CHANGE_WITHIN => return Err(refusal),
+                Err(_) => tokio::time::sleep(PAUSE).await,
+            }
+        }
+    }
+
+    /// The members, as the quorum knows them.
+    pub(crate) async fn members(&self) -> anyhow::Result<Vec<Member>> {
+        Ok(self.client()?.member_list(true).await?.members)
+    }
+}

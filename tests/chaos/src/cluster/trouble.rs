@@ -1,0 +1,161 @@
+//! What a fault does to single nodes.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+use rand::rngs::StdRng;
+
+use super::{Cluster, PAUSE, Part, SERVES_WITHIN, STOP_WITHIN, State, damage};
+
+impl Cluster {
+    /// SIGKILL.
+    pub(crate) async fn kill(&mut self, name: &str) -> anyhow::Result<()> {
+        let node = self.node(name)?;
+        node.process.kill().await?;
+        node.state = State::Down;
+        Ok(())
+    }
+
+    /// SIGTERM, and waits for its end.
+    pub(crate) async fn terminate(&mut self, name: &str) -> anyhow::Result<()> {
+        let node = self.node(name)?;
+        node.state = State::Down;
+        let stopped = node.process.terminate(STOP_WITHIN).await;
+        stopped.with_context(|| format!("stopping {name}"))
+    }
+
+    /// Starts a node that is down.
+    pub(crate) fn start_node(&mut self, name: &str) -> anyhow::Result<()> {
+        let node = self.node(name)?;
+        if !node.process.is_started() {
+            node.process.start()?;
+        }
+        node.state = State::Up;
+        Ok(())
+    }
+
+    /// SIGSTOP or SIGCONT.
+    pub(crate) fn set_paused(&mut self, name: &str, paused: bool) -> anyhow::Result<()> {
+        let node = self.node(name)?;
+        node.process.set_paused(paused)?;
+        node.state = if paused { State::Paused } else { State::Up };
+        Ok(())
+    }
+
+    /// Undoes whatever an interrupted fault has left: packets pass, disks have room, clocks are right, all nodes run.
+    pub(crate) fn undo_all(&mut self) -> anyhow::Result<()> {
+        if self.plan.abilities.network {
+            self.drop_packets(&[], 0)?;
+        }
+        for name in self.names() {
+            let node = self.node(&name)?;
+            node.disk.as_ref().map_or(Ok(()), |disk| disk.set_full(false))?;
+            node.clock.as_ref().map_or(Ok(()), |clock| clock.set_offset(0))?;
+            match node.state {
+                State::Up => {}
+                State::Paused => self.set_paused(&name, false)?,
+                State::Down => self.start_node(&name)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets nodes lose these packets, each from the first to the second, and a part of all others; nothing else.
+    pub(crate) fn drop_packets(&self, silences: &[(String, String)], loss_percent: u8) -> anyhow::Result<()> {
+        let number = |name: &str| {
+            let node = self.nodes.iter().find(|node| node.name == name);
+            node.map(|node| node.number)
+                .with_context(|| format!("there is no node {name}"))
+        };
+        let silences = silences.iter().map(|(from, to)| Ok((number(from)?, number(to)?)));
+        self.layout
+            .drop_only(&silences.collect::<anyhow::Result<_>>()?, loss_percent)
+    }
+
+    /// Moves a node's wall clock off by so many seconds.
+    pub(crate) fn set_clock(&mut self, name: &str, offset_s: i64) -> anyhow::Result<()> {
+        let clock = self.node(name)?.clock.as_ref();
+        clock
+            .context("the node has no clock of its own")?
+            .set_offset(offset_s)
+    }
+
+    /// Lets a node's writes wait for so long.
+    pub(crate) async fn freeze_disk(&mut self, name: &str, time: Duration) -> anyhow::Result<()> {
+        let disk = self.node(name)?.disk.as_ref();
+        disk.context("the node has no disk of its own")?
+            .freeze(time)
+            .await
+    }
+
+    /// Takes all room on a node's disk, or gives it back.
+    pub(crate) fn set_disk_full(&mut self, name: &str, full: bool) -> anyhow::Result<()> {
+        let disk = self.node(name)?.disk.as_ref();
+        disk.context("the node has no disk of its own")?.set_full(full)
+    }
+
+    /// Flips bits in the files of a node that is down; says which.
+    pub(crate) fn damage(
+        &mut self,
+        name: &str,
+        part: Part,
+        bits: u32,
+        rng: &mut StdRng,
+    ) -> anyhow::Result<String> {
+        let node = self.node(name)?;
+        assert!(node.state == State::Down, "files are damaged offline");
+        let flipped = (0..bits).map(|_| damage::flip(&node.data_dir, part, rng));
+        Ok(flipped.collect::<anyhow::Result<Vec<_>>>()?.join(", "))
+    }
+
+    /// Starts a node whose files were damaged: it refuses, and an empty one takes its place; or it serves, and must hold
+    /// what the others hold. Says which.
+    pub(crate) async fn start_damaged(&mut self, name: &str) -> anyhow::Result<String> {
+        self.start_node(name)?;
+        let started = Instant::now();
+        loop {
+            let node = self.node(name)?;
+            if let Some(status) = node.process.ended_by_itself() {
+                ensure!(
+                    status.code().is_some(),
+                    "it was to refuse its files, and died instead: {status}"
+                );
+                node.state = State::Down;
+                self.remove_node(name).await?;
+                self.add_node().await?;
+                return Ok("it refused its files, and an empty node took its place".to_owned());
+            }
+            match node.serves().await {
+                Ok(()) => break,
+                Err(refusal) if started.elapsed() > SERVES_WITHIN => {
+                    bail!("neither refused nor served: {refusal}")
+                }
+                Err(_) => tokio::time::sleep(PAUSE).await,
+            }
+        }
+        self.holds_the_same(name).await?;
+        Ok("it serves, and holds the same as the others".to_owned())
+    }
+
+    /// Compares a node with the others at a revision that it has.
+    async fn holds_the_same(&self, name: &str) -> anyhow::Result<()> {
+        let node = self
+            .nodes
+            .iter()
+            .find(|node| node.name == name)
+            .context("no such node")?;
+        let status = node.status().await.context("it does not tell its revision")?;
+        let revision = status.header.context("an answer without a header")?.revision;
+        let own = node.client.hash_kv(&node.client_url, revision).await?.hash;
+        for other in &self.nodes {
+            let hash = other.client.hash_kv(&other.client_url, revision).await;
+            let hash = hash.with_context(|| format!("no hash from {}", other.name))?.hash;
+            ensure!(
+                hash == own,
+                "after its files were damaged, {name} differs from {} at revision {revision}",
+                other.name
+            );
+        }
+        Ok(())
+    }
+}

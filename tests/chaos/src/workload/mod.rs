@@ -1,0 +1,231 @@
+//! Clients that load a cluster and record what they saw.
+//!
+//! Each is a task that asks one thing after the other at a steady pace. Most of them go to another node when theirs
+//! fails, as programs do; some speak to one node only, so that one which was cut off or stopped is asked too.
+
+mod clients;
+mod execute;
+mod holders;
+mod recorder;
+mod watcher;
+
+use std::time::Duration;
+
+use kv_client::{Client, Config};
+use quorate_checkers::history::{Outcome, Request};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::cluster::Endpoint;
+pub(crate) use recorder::{Counts, Recorder};
+
+/// Prefix of every key of a run.
+pub(crate) const PREFIX: &str = "chaos/";
+/// How long a client waits for an answer. Short, so that whoever hangs at a stopped node is back soon.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How much load.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Load {
+    /// Clients besides those that watch.
+    pub(crate) clients: u32,
+    /// Operations a second of all of them together, if the cluster is that fast.
+    pub(crate) ops_per_s: u32,
+    /// What they ask is decided by this.
+    pub(crate) seed: u64,
+}
+
+/// A running workload.
+pub(crate) struct Workload {
+    recorder: Recorder,
+    stop: watch::Sender<bool>,
+    tasks: JoinSet<anyhow::Result<()>>,
+}
+
+impl Workload {
+    /// Starts all clients.
+    pub(crate) fn start(
+        load: Load,
+        endpoints: &watch::Receiver<Vec<Endpoint>>,
+        recorder: &Recorder,
+    ) -> Workload {
+        let stop = watch::Sender::new(false);
+        let mut tasks = JoinSet::new();
+        for index in 0..load.clients {
+            let session = Session::new(recorder, endpoints, index, &stop);
+            let pace = Duration::from_secs(1) * load.clients / load.ops_per_s.max(1);
+            tasks.spawn(clients::run(session, rng_of(load.seed, index), pace));
+        }
+        tasks.spawn(holders::lock(
+            Session::new(recorder, endpoints, 0, &stop),
+            rng_of(load.seed, u32::MAX),
+        ));
+        tasks.spawn(holders::lock(
+            Session::new(recorder, endpoints, 1, &stop),
+            rng_of(load.seed, u32::MAX - 1),
+        ));
+        tasks.spawn(holders::lease(
+            Session::new(recorder, endpoints, 1, &stop),
+            rng_of(load.seed, u32::MAX - 2),
+        ));
+        for pinned in [None, Some(0)] {
+            tasks.spawn(watcher::run(
+                recorder.clone(),
+                endpoints.clone(),
+                pinned,
+                stop.subscribe(),
+            ));
+        }
+        Workload {
+            recorder: recorder.clone(),
+            stop,
+            tasks,
+        }
+    }
+
+    /// Stops all clients, each after the operation that it is at.
+    pub(crate) async fn stop(mut self) -> anyhow::Result<Recorder> {
+        self.stop.send_replace(true);
+        while let Some(ended) = self.tasks.join_next().await {
+            ended??;
+        }
+        Ok(self.recorder)
+    }
+}
+
+/// The choices of one client of a run.
+fn rng_of(seed: u64, client: u32) -> StdRng {
+    StdRng::seed_from_u64(seed.wrapping_mul(1_000_003).wrapping_add(u64::from(client)))
+}
+
+/// Which nodes a client asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Whom {
+    /// All, beginning with one.
+    Any(usize),
+    /// One.
+    Only(usize),
+}
+
+/// One client's connection to the cluster, which follows its changes.
+struct Session {
+    number: u32,
+    recorder: Recorder,
+    whom: Whom,
+    endpoints: watch::Receiver<Vec<Endpoint>>,
+    stop: watch::Receiver<bool>,
+    client: Option<(Client, String)>,
+}
+
+impl Session {
+    fn new(
+        recorder: &Recorder,
+        endpoints: &watch::Receiver<Vec<Endpoint>>,
+        index: u32,
+        stop: &watch::Sender<bool>,
+    ) -> Session {
+        let place = index as usize;
+        Session {
+            number: recorder.client_number(),
+            recorder: recorder.clone(),
+            whom: if index % 3 == 2 {
+                Whom::Only(place / 3)
+            } else {
+                Whom::Any(place)
+            },
+            endpoints: endpoints.clone(),
+            stop: stop.subscribe(),
+            client: None,
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        *self.stop.borrow()
+    }
+
+    /// The client for the nodes that there are now, and the name of its endpoint.
+    fn client(&mut self) -> anyhow::Result<(Client, String)> {
+        if self.endpoints.has_changed().unwrap_or(false) {
+            self.client = None;
+        }
+        if let Some(client) = &self.client {
+            return Ok(client.clone());
+        }
+        let mut endpoints = self.endpoints.borrow_and_update().clone();
+        let count = endpoints.len();
+        let name = match self.whom {
+            Whom::Any(first) => {
+                endpoints.rotate_left(first % count);
+                "any".to_owned()
+            }
+            Whom::Only(one) => {
+                endpoints = vec![endpoints.swap_remove(one % count)];
+                endpoints[0].name.clone()
+            }
+        };
+        let made = (client_of(&endpoints)?, name);
+        self.client = Some(made.clone());
+        Ok(made)
+    }
+
+    /// Asks, records, and says what came of it.
+    async fn ask(&mut self, request: Request) -> anyhow::Result<Outcome> {
+        let (client, endpoint) = self.client()?;
+        let start_ns = self.recorder.now_ns();
+        let outcome = execute::execute(&client, &request).await;
+        self.recorder
+            .take(self.number, &endpoint, start_ns, request, outcome.clone());
+        Ok(outcome)
+    }
+}
+
+/// A client with the patience of this workload.
+pub(crate) fn client_of(endpoints: &[Endpoint]) -> anyhow::Result<Client> {
+    let mut config = Config::new(endpoints.iter().map(|endpoint| &endpoint.url));
+    config.request_timeout = REQUEST_TIMEOUT;
+    config.dial_timeout = REQUEST_TIMEOUT / 4;
+    Ok(Client::new(config)?)
+}
+
+/// Keeps a steady pace without making up for what was missed.
+struct Pace {
+    interval: Duration,
+    next: Instant,
+}
+
+impl Pace {
+    fn new(interval: Duration) -> Pace {
+        Pace {
+            interval,
+            next: Instant::now(),
+        }
+    }
+
+    async fn wait(&mut self) {
+        tokio::time::sleep_until(self.next).await;
+        self.next = (self.next + self.interval).max(Instant::now());
+    }
+}
+
+/// Reads every set once more when all is quiet, so that a lost element is seen.
+pub(crate) async fn read_sets(endpoints: &[Endpoint], recorder: &Recorder) -> anyhow::Result<()> {
+    let client = client_of(endpoints)?;
+    let number = recorder.client_number();
+    for epoch in 0..=clients::epoch_at(recorder.now_ns()) {
+        let set = clients::set_name(epoch);
+        let request = Request::SetRead {
+            set: set.clone(),
+            serializable: false,
+        };
+        let start_ns = recorder.now_ns();
+        let outcome = execute::execute(&client, &request).await;
+        if let Outcome::Failed(error) | Outcome::Unknown(error) = &outcome {
+            anyhow::bail!("the set {set} cannot be read at the end: {error}");
+        }
+        recorder.take(number, "any", start_ns, request, outcome);
+    }
+    Ok(())
+}

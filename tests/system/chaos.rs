@@ -1,0 +1,107 @@
+//! `quorate chaos`: the short form of the proof, on real processes. The long form is the same command with more rounds.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+/// What a run left and said.
+struct Run {
+    code: Option<i32>,
+    said: String,
+    verdict: Value,
+    faults: Vec<Value>,
+    report: String,
+}
+
+/// Runs `quorate chaos ARGS`; a run that must have a verdict leaves all of its files.
+fn chaos(dir: &Path, args: &[&str]) -> Run {
+    let out = dir.join(args.join("-"));
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = Command::new(env!("CARGO_BIN_EXE_quorate"))
+        .arg("chaos")
+        .args(args)
+        .args(["--seed", "7", "--allow-ram", "--out"])
+        .arg(&out)
+        .output()
+        .unwrap();
+    let said = format!(
+        "{}{}",
+        String::from_utf8_lossy(&stdout),
+        String::from_utf8_lossy(&stderr)
+    );
+    println!("{said}");
+    let read = |name: &str| std::fs::read_to_string(out.join(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
+    assert!(!read("history.jsonl").is_empty());
+    assert!(!out.join("data").exists(), "the nodes' data goes with the run");
+    Run {
+        code: status.code(),
+        verdict: serde_json::from_str(&read("verdict.json")).unwrap(),
+        faults: read("faults.jsonl")
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect(),
+        report: read("report.html"),
+        said,
+    }
+}
+
+fn passes(dir: &Path, args: &[&str], faults: usize) -> Run {
+    let run = chaos(dir, args);
+    assert_eq!(run.code, Some(0), "{}", run.said);
+    assert_eq!(run.verdict["conclusion"], "passed");
+    assert_eq!(run.faults.len(), faults);
+    assert!(run.said.contains("\nPASSED: "), "{}", run.said);
+    assert!(run.report.contains("<svg ") && run.report.ends_with("</html>\n"));
+    run
+}
+
+#[test]
+fn nothing_is_lost_when_the_leader_is_killed_and_another_stopped() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = passes(dir.path(), &["kill-leader", "--rounds", "3"], 3);
+    assert!(
+        run.faults
+            .iter()
+            .all(|fault| fault["fault"]["kind"] == "kill" && fault["fault"]["leads"] == true)
+    );
+    let gaps = run.verdict["summary"]["gaps_ms"].as_array().unwrap();
+    assert!(
+        gaps.len() == 3 && gaps.iter().all(|gap| gap.as_f64().unwrap() > 100.0),
+        "no fault without a gap: {gaps:?}"
+    );
+    passes(dir.path(), &["pause", "--rounds", "1"], 1);
+}
+
+#[test]
+fn nothing_is_lost_when_the_leader_is_cut_off() {
+    let dir = tempfile::tempdir().unwrap();
+    let unshare = Command::new("unshare")
+        .args(["--net", "--mount", "--", "nft", "--version"])
+        .output();
+    if !unshare.is_ok_and(|output| output.status.success()) {
+        eprintln!("SKIPPED: no namespaces or no nft here, so nothing can be cut off");
+        return;
+    }
+    passes(
+        dir.path(),
+        &["partition", "--rounds", "2", "--shape", "symmetric"],
+        2,
+    );
+}
+
+#[test]
+fn a_run_that_shows_nothing_does_not_pass() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = chaos(dir.path(), &["kill-random", "--rounds", "1", "--rate", "3"]);
+    assert_eq!(run.code, Some(2), "{}", run.said);
+    assert_eq!(run.verdict["conclusion"], "undecided");
+    assert!(
+        run.said.contains("shows nothing") && run.said.contains("\nUNDECIDED: "),
+        "{}",
+        run.said
+    );
+}
