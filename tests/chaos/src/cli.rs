@@ -8,7 +8,7 @@ use anyhow::{Context, ensure};
 use quorate_checkers::{Check, Fault as CheckedFault, Settings, Verdict};
 
 use crate::cluster::{Cluster, Plan, is_in_memory};
-use crate::kind::{Abilities, Kind};
+use crate::kind::{Abilities, Cutting, Kind};
 use crate::partition::{RING_NODES_MIN, Shape};
 use crate::report::{self, Conclusion, Facts, Summary};
 use crate::run::{self, Injected, Length, Schedule};
@@ -43,6 +43,12 @@ pub struct Args {
     /// Nodes of the cluster: 3, or 5 for a ring, unless given
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(3..=7))]
     nodes: Option<u16>,
+    /// Break the cluster that Docker Compose runs in this directory, instead of one of its own
+    #[arg(long, conflicts_with_all = ["nodes", "shape", "binary", "keep_data"])]
+    compose: bool,
+    /// Run nodes of another build of quorate
+    #[arg(long, value_name = "FILE")]
+    binary: Option<PathBuf>,
     /// Clients at a time, besides those that watch, lock and hold leases
     #[arg(long, value_name = "N", default_value_t = 12, value_parser = clap::value_parser!(u32).range(3..))]
     clients: u32,
@@ -79,31 +85,19 @@ pub async fn run(args: Args, shutdown: impl Future<Output = ()>) -> ExitCode {
 }
 
 async fn try_run(args: Args, shutdown: impl Future<Output = ()>) -> anyhow::Result<Conclusion> {
-    let abilities = abilities(&args)?;
-    if abilities.network || abilities.disks {
+    let (abilities, left_out) = abilities(&args)?;
+    if abilities.cutting == Cutting::Packets || abilities.disks {
         sandbox::enter()?;
     }
+    for reason in left_out {
+        println!("left out: {reason}");
+    }
     let started = chrono::Utc::now();
-    let nodes = nodes(&args)?;
     let seed = args.seed.unwrap_or_else(rand::random);
     let dir = folder(&args, started)?;
-    if is_in_memory(&dir)? {
-        ensure!(
-            args.allow_ram,
-            "{} lies in memory, where a kill loses nothing: choose a disk with --out, or say --allow-ram",
-            dir.display()
-        );
-        println!("The data lies in memory (--allow-ram): what a disk may lose is not tried.");
-    }
-    let plan = Plan {
-        nodes,
-        dir: dir.clone(),
-        abilities,
-        binary: std::env::current_exe().context("cannot find this program's own file")?,
-    };
-    let name = args.fault.name();
+    let mut cluster = cluster(&args, abilities, &dir).await?;
+    let (name, nodes) = (args.fault.name(), cluster.nodes().len());
     println!("{name} on {nodes} nodes, seed {seed}, in {}", dir.display());
-    let mut cluster = Cluster::start(plan).await.context("the cluster did not start")?;
     let schedule = Schedule {
         kind: args.fault,
         abilities,
@@ -118,13 +112,13 @@ async fn try_run(args: Args, shutdown: impl Future<Output = ()>) -> anyhow::Resu
         seed,
     };
     let run = run::run(&mut cluster, &schedule, load, shutdown).await?;
-    drop(cluster);
+    let strangers = !cluster.is_own();
+    cluster.end().await?;
     let history = run.recorder.into_history();
     println!("checking {} operations …", history.len());
-    let settings = settings(&run.faults);
+    let checked = quorate_checkers::check(&history, &settings(&run.faults, strangers));
     let mut own_checks = run.checks;
     own_checks.push(is_whole(&run.faults, run.interrupted));
-    let checked = quorate_checkers::check(&history, &settings);
     let facts = Facts {
         title: format!("quorate chaos {name}"),
         started,
@@ -145,24 +139,54 @@ async fn try_run(args: Args, shutdown: impl Future<Output = ()>) -> anyhow::Resu
     Ok(summary.conclusion())
 }
 
-/// What the cluster is to be able to: what the fault needs, or for a soak, all that is possible here.
-fn abilities(args: &Args) -> anyhow::Result<Abilities> {
+/// The cluster that is to be broken, serving.
+async fn cluster(args: &Args, abilities: Abilities, dir: &Path) -> anyhow::Result<Cluster> {
+    if args.compose {
+        return Cluster::compose().await;
+    }
+    if is_in_memory(dir)? {
+        ensure!(
+            args.allow_ram,
+            "{} lies in memory, where a kill loses nothing: choose a disk with --out, or say --allow-ram",
+            dir.display()
+        );
+        println!("The data lies in memory (--allow-ram): what a disk may lose is not tried.");
+    }
+    let itself = || std::env::current_exe().context("cannot find this program's own file");
+    let plan = Plan {
+        nodes: nodes(args)?,
+        dir: dir.to_owned(),
+        abilities,
+        binary: args.binary.clone().map_or_else(itself, Ok)?,
+    };
+    Cluster::start(plan).await.context("the cluster did not start")
+}
+
+/// What the cluster is to be able to: what the fault needs, or for a soak, all that is possible; and what is not.
+fn abilities(args: &Args) -> anyhow::Result<(Abilities, Vec<String>)> {
     let needs = args.fault.needs();
-    if needs == Abilities::default() {
-        return Ok(needs);
+    if args.compose {
+        let containers = Abilities {
+            cutting: Cutting::Nodes,
+            ..Abilities::default()
+        };
+        ensure!(
+            containers.cover(needs),
+            "{} is not possible with containers: leave --compose out",
+            args.fault.name()
+        );
+        return Ok((containers, Vec::new()));
     }
     let (possible, refusals) = sandbox::abilities();
     if args.fault == Kind::Soak {
-        for refusal in refusals {
-            println!("left out: {refusal}");
-        }
-        return Ok(possible);
+        return Ok((possible, refusals));
     }
-    let missing = (needs.network && !possible.network)
-        || (needs.disks && !possible.disks)
-        || (needs.clocks && !possible.clocks);
-    ensure!(!missing, "{}", refusals.join("; "));
-    Ok(needs)
+    ensure!(possible.cover(needs), "{}", refusals.join("; "));
+    let cutting = match needs.cutting {
+        Cutting::Nothing => Cutting::Nothing,
+        Cutting::Nodes | Cutting::Packets => Cutting::Packets,
+    };
+    Ok((Abilities { cutting, ..needs }, Vec::new()))
 }
 
 fn nodes(args: &Args) -> anyhow::Result<u16> {
@@ -197,7 +221,7 @@ fn length(args: &Args) -> Length {
     }
 }
 
-fn settings(faults: &[Injected]) -> Settings {
+fn settings(faults: &[Injected], strangers: bool) -> Settings {
     let checked = |fault: &Injected| CheckedFault {
         what: fault.words.clone(),
         start_ns: fault.start_ns,
@@ -206,7 +230,7 @@ fn settings(faults: &[Injected]) -> Settings {
     Settings {
         operations_min: OPERATIONS_PER_FAULT_MIN * faults.len().max(1) as u64,
         faults: faults.iter().map(checked).collect(),
-        strangers: false,
+        strangers,
     }
 }
 

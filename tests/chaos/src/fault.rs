@@ -51,6 +51,8 @@ pub(crate) enum What {
         /// The pairs.
         silences: Vec<(String, String)>,
     },
+    /// A node cut off from everybody, clients too.
+    Disconnect(Victim),
     /// A part of all packets is lost.
     Loss {
         /// How many of a hundred.
@@ -122,6 +124,11 @@ impl Fault {
                 cluster.drop_packets(silences, 0)?;
                 tokio::time::sleep(hold).await;
                 cluster.drop_packets(&[], 0)?;
+            }
+            What::Disconnect(victim) => {
+                cluster.disconnect(&victim.node)?;
+                tokio::time::sleep(hold).await;
+                cluster.reconnect(&victim.node)?;
             }
             What::Loss { percent } => {
                 cluster.drop_packets(&[], *percent)?;
@@ -216,6 +223,7 @@ impl fmt::Display for Fault {
             What::AddNode => write!(f, "a node added, and removed again"),
             What::RemoveNode(victim) => write!(f, "{victim} removed, and an empty node added"),
             What::Partition { shape, .. } => write!(f, "{shape} for {seconds}"),
+            What::Disconnect(victim) => write!(f, "{victim} cut off from everybody for {seconds}"),
             What::Loss { percent } => write!(f, "{percent} % of all packets lost for {seconds}"),
             What::Clock {
                 victim,

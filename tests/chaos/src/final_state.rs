@@ -1,9 +1,9 @@
 //! What is to be true of a cluster once all is quiet: the members are those of before, and all hold the same.
 
-use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
+use kv_proto::etcdserverpb::Member;
 use quorate_checkers::Check;
 
 use crate::cluster::Cluster;
@@ -14,18 +14,28 @@ const AGREE_WITHIN: Duration = Duration::from_secs(30);
 /// Pause between two questions.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Names of the voters, and of the learners with a mark.
-pub(crate) async fn members(cluster: &Cluster) -> anyhow::Result<BTreeSet<String>> {
+/// Names of the voters, and of the learners with a mark; of containers, whose names change, only how many there are.
+pub(crate) async fn members(cluster: &Cluster) -> anyhow::Result<Vec<String>> {
     let members = cluster.members().await.context("cannot list the members")?;
-    let name = |member: kv_proto::etcdserverpb::Member| match member.is_learner {
-        true => format!("{} (learner)", member.name),
-        false => member.name,
+    let words = |member: Member| {
+        let name = if cluster.is_own() {
+            member.name
+        } else {
+            "a node".to_owned()
+        };
+        if member.is_learner {
+            format!("{name} (learner)")
+        } else {
+            name
+        }
     };
-    Ok(members.into_iter().map(name).collect())
+    let mut members: Vec<String> = members.into_iter().map(words).collect();
+    members.sort();
+    Ok(members)
 }
 
 /// Checks the members and the hashes.
-pub(crate) async fn check(cluster: &Cluster, before: &BTreeSet<String>) -> [Check; 2] {
+pub(crate) async fn check(cluster: &Cluster, before: &[String]) -> [Check; 2] {
     let members = members_are(cluster, before).await;
     let hashes = hashes_agree(cluster).await;
     [
@@ -44,12 +54,12 @@ pub(crate) async fn check(cluster: &Cluster, before: &BTreeSet<String>) -> [Chec
     ]
 }
 
-async fn members_are(cluster: &Cluster, before: &BTreeSet<String>) -> anyhow::Result<()> {
+async fn members_are(cluster: &Cluster, before: &[String]) -> anyhow::Result<()> {
     let started = Instant::now();
     loop {
         let now = members(cluster).await;
         match now {
-            Ok(now) if now == *before => return Ok(()),
+            Ok(now) if now == before => return Ok(()),
             Ok(now) => ensure!(
                 started.elapsed() < AGREE_WITHIN,
                 "they were {before:?} and are {now:?}"

@@ -52,15 +52,39 @@ pub(crate) enum Kind {
     Soak,
 }
 
-/// What a cluster must be able to do.
+/// What of a cluster's network can be cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub(crate) enum Cutting {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// A node from everybody, clients too.
+    Nodes,
+    /// Packets from one node to another.
+    Packets,
+}
+
+/// What a fault needs a cluster to be able to, and what one is able to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Abilities {
     /// Cut connections.
-    pub(crate) network: bool,
+    pub(crate) cutting: Cutting,
     /// Fill and hold disks.
     pub(crate) disks: bool,
     /// Move clocks.
     pub(crate) clocks: bool,
+    /// Change the files of a node.
+    pub(crate) files: bool,
+}
+
+impl Abilities {
+    /// Whether they are enough for what is needed.
+    pub(crate) fn cover(self, needs: Abilities) -> bool {
+        self.cutting >= needs.cutting
+            && (self.disks || !needs.disks)
+            && (self.clocks || !needs.clocks)
+            && (self.files || !needs.files)
+    }
 }
 
 /// What the choice of a fault depends on.
@@ -92,34 +116,33 @@ impl Kind {
     pub(crate) fn needs(self) -> Abilities {
         let none = Abilities::default();
         match self {
-            Kind::Partition | Kind::Loss => Abilities {
-                network: true,
+            Kind::Partition => Abilities {
+                cutting: Cutting::Nodes,
+                ..none
+            },
+            Kind::Loss => Abilities {
+                cutting: Cutting::Packets,
                 ..none
             },
             Kind::SlowDisk | Kind::FullDisk => Abilities { disks: true, ..none },
             Kind::Clock => Abilities { clocks: true, ..none },
-            Kind::Soak => Abilities {
-                network: true,
-                disks: true,
-                clocks: true,
-            },
+            Kind::Corrupt => Abilities { files: true, ..none },
             Kind::KillLeader
             | Kind::KillRandom
             | Kind::AddNode
             | Kind::RemoveNode
             | Kind::Pause
-            | Kind::Corrupt
-            | Kind::RollingRestart => none,
+            | Kind::RollingRestart
+            | Kind::Soak => none,
         }
     }
 
     /// The kinds that a soak chooses from on such a cluster.
     pub(crate) fn possible(with: Abilities) -> Vec<Kind> {
-        let fits = |kind: &Kind| {
-            let needs = kind.needs();
-            (with.network || !needs.network) && (with.disks || !needs.disks) && (with.clocks || !needs.clocks)
-        };
-        Kind::EACH.into_iter().filter(fits).collect()
+        Kind::EACH
+            .into_iter()
+            .filter(|kind| with.cover(kind.needs()))
+            .collect()
     }
 
     /// Its name on the command line.
@@ -147,6 +170,7 @@ impl Kind {
             Kind::AddNode => (What::AddNode, DOWN_MS),
             Kind::RemoveNode => (What::RemoveNode(any), DOWN_MS),
             Kind::Pause => (What::Pause(leader), LASTS_MS),
+            Kind::Partition if with.cutting == Cutting::Nodes => (What::Disconnect(leader), LASTS_MS),
             Kind::Partition => {
                 let shape = shape.unwrap_or_else(|| Shape::any(view.nodes.len(), rng));
                 (shape.between(view, rng), LASTS_MS)
@@ -227,12 +251,18 @@ mod tests {
         }
     }
 
+    const ALL: Abilities = Abilities {
+        cutting: Cutting::Packets,
+        disks: true,
+        clocks: true,
+        files: true,
+    };
+
     #[test]
     fn a_seed_repeats_the_choices() {
         let soak = |seed| {
             let mut rng = StdRng::seed_from_u64(seed);
-            let with = Kind::Soak.needs();
-            let choices = (0..50).map(|_| Kind::Soak.decide(&view(), with, None, &mut rng));
+            let choices = (0..50).map(|_| Kind::Soak.decide(&view(), ALL, None, &mut rng));
             choices.collect::<Vec<_>>()
         };
         assert_eq!(soak(1), soak(1));
@@ -241,11 +271,17 @@ mod tests {
 
     #[test]
     fn a_soak_does_only_what_the_cluster_is_able_to() {
-        assert_eq!(Kind::possible(Kind::Soak.needs()), Kind::EACH);
+        assert_eq!(Kind::possible(ALL), Kind::EACH);
         let few = Kind::possible(Abilities::default());
+        assert_eq!(few.len(), 6, "{few:?}");
+        let containers = Abilities {
+            cutting: Cutting::Nodes,
+            ..Abilities::default()
+        };
+        let more = Kind::possible(containers);
         assert!(
-            few.contains(&Kind::Corrupt) && !few.contains(&Kind::Partition),
-            "{few:?}"
+            more.contains(&Kind::Partition) && !more.contains(&Kind::Loss),
+            "{more:?}"
         );
     }
 }

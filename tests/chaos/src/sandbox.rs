@@ -10,18 +10,23 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, ensure};
 
 use crate::cluster::{clock_library, run_line};
-use crate::kind::Abilities;
+use crate::kind::{Abilities, Cutting};
 
 /// Set in the environment of a process that is inside: by whom it was started.
 const INSIDE: &str = "QUORATE_CHAOS_SANDBOX";
 
-/// What can be done here, and why the rest cannot.
+/// What can be done here with processes of our own, and why the rest cannot.
 pub(crate) fn abilities() -> (Abilities, Vec<String>) {
     let found = [network(), disks(), clock_library().map(drop)];
     let abilities = Abilities {
-        network: found[0].is_ok(),
+        cutting: if found[0].is_ok() {
+            Cutting::Packets
+        } else {
+            Cutting::Nothing
+        },
         disks: found[1].is_ok(),
         clocks: found[2].is_ok(),
+        files: true,
     };
     let refusals = found
         .into_iter()
@@ -46,9 +51,10 @@ fn network() -> anyhow::Result<()> {
 
 fn disks() -> anyhow::Result<()> {
     ensure!(is_root(), "filling and holding disks needs root");
-    for tool in ["mkfs.ext4 -V", "fsfreeze --version"] {
-        run_line(tool)
-            .context("filling and holding disks needs Debian's packages e2fsprogs and util-linux")?;
+    for tool in ["ip -V", "mkfs.ext4 -V", "fsfreeze --version"] {
+        run_line(tool).context(
+            "filling and holding disks needs Debian's packages e2fsprogs, iproute2 and util-linux",
+        )?;
     }
     Ok(())
 }
@@ -59,6 +65,7 @@ fn disks() -> anyhow::Result<()> {
 /// If `unshare` is not installed.
 pub(crate) fn enter() -> anyhow::Result<()> {
     if is_inside() {
+        run_line("ip link set lo up")?;
         // Names of network namespaces are kept here; the host's are not ours to touch.
         run_line("mount -t tmpfs quorate-chaos /run")?;
         return Ok(());

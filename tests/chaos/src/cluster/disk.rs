@@ -82,8 +82,8 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        // The namespace's end does the same; this lets the file be deleted before.
-        if let Err(error) = run(&["umount", &self.mounted_at.display().to_string()]) {
+        // The namespace's end does the same; this frees the place before. Lazily: a process may not be quite gone.
+        if let Err(error) = run(&["umount", "--lazy", &self.mounted_at.display().to_string()]) {
             eprintln!("{error:#}");
         }
     }

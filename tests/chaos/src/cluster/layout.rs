@@ -68,6 +68,7 @@ impl Layout {
     /// Drops these packets, and a part of all others; nothing else.
     pub(crate) fn drop_only(&self, silences: &BTreeSet<Silence>, loss_percent: u8) -> anyhow::Result<()> {
         match self {
+            Layout::Loopback { .. } if silences.is_empty() && loss_percent == 0 => Ok(()),
             Layout::Loopback { .. } => bail!("without namespaces there is nothing that could be cut"),
             Layout::Namespaces(network) => network.drop_only(silences, loss_percent),
         }

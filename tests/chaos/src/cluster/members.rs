@@ -5,25 +5,22 @@ use std::time::Instant;
 use anyhow::Context;
 use kv_proto::etcdserverpb::{Member, MemberAddRequest};
 
-use super::{CHANGE_WITHIN, Cluster, Layout, PAUSE, STOP_WITHIN};
+use super::{Body, CHANGE_WITHIN, Cluster, Home, PAUSE, STOP_WITHIN};
 
 impl Cluster {
-    /// Adds a member, starts its node and waits until it is a voter that serves. Returns its name.
+    /// Adds a member and starts its node; it may be no voter yet. Returns its name.
     pub(crate) async fn add_node(&mut self) -> anyhow::Result<String> {
-        let is_free = |number: &u16| self.nodes.iter().all(|node| node.number != *number);
-        let number = (1..=Layout::NODES_MAX).find(is_free);
-        let number = number.with_context(|| format!("there are {} nodes already", self.nodes.len()))?;
-        let mut node = self.new_node(number)?;
-        self.announce(&node.peer_url).await?;
-        let mut members: Vec<(String, String)> = self
-            .nodes
-            .iter()
-            .map(|other| (other.name.clone(), other.peer_url.clone()))
-            .collect();
-        members.push((node.name.clone(), node.peer_url.clone()));
-        node.process
-            .set_command(self.command(&node, &members, "existing"));
-        node.process.start()?;
+        let node = match &mut self.home {
+            Home::Own(site) => {
+                let mut node = site.further_node(&self.nodes)?;
+                self.announce(&node.own()?.peer_url.clone()).await?;
+                if let Home::Own(site) = &self.home {
+                    site.start_beside(&mut node, &self.nodes)?;
+                }
+                node
+            }
+            Home::Compose(project) => project.add(&self.nodes)?,
+        };
         let name = node.name.clone();
         self.nodes.push(node);
         self.publish();
@@ -68,12 +65,18 @@ impl Cluster {
             .nodes
             .remove(index.with_context(|| format!("there is no node {name}"))?);
         self.publish();
-        if node.process.is_started() {
-            let ended = node.process.wait(STOP_WITHIN).await;
-            ended.with_context(|| format!("{name} was removed, and should stop by itself"))?;
+        match &mut node.body {
+            Body::Process(own) => {
+                if own.process.is_started() {
+                    let ended = own.process.wait(STOP_WITHIN).await;
+                    ended.with_context(|| format!("{name} was removed, and should stop by itself"))?;
+                }
+                std::fs::remove_dir_all(&own.data_dir)
+                    .with_context(|| format!("cannot remove {}", own.data_dir.display()))
+            }
+            // It would be started again and again.
+            Body::Container(container) => container.remove(),
         }
-        std::fs::remove_dir_all(&node.data_dir)
-            .with_context(|| format!("cannot remove {}", node.data_dir.display()))
     }
 
     /// Repeats a change of members until it is done: it may be refused while another one is going on.

@@ -5,33 +5,33 @@
 
 mod clock;
 mod command;
+mod compose;
 mod damage;
 mod disk;
 mod layout;
 mod members;
 mod network;
 mod node;
+mod own;
 mod ports;
 mod process;
 mod trouble;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use kv_client::{Client, Config};
 use tokio::sync::watch;
 
-use clock::Clock;
 pub(crate) use clock::library as clock_library;
 pub(crate) use command::run_line;
+use compose::Project;
 pub(crate) use damage::Part;
-use disk::Disk;
-use layout::Layout;
+use node::Body;
 pub(crate) use node::{Node, State, asker};
-use process::{Process, Program};
-
-use crate::kind::Abilities;
+pub(crate) use own::Plan;
+use own::Site;
 
 /// Longest that the cluster may take to serve on every node: after a fault it may have to send a snapshot.
 const SERVES_WITHIN: Duration = Duration::from_secs(60);
@@ -42,24 +42,19 @@ const CHANGE_WITHIN: Duration = Duration::from_secs(30);
 /// Pause between two attempts at something that is waited for.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// How a cluster is made.
-pub(crate) struct Plan {
-    /// Nodes at first.
-    pub(crate) nodes: u16,
-    /// Where its data and logs go.
-    pub(crate) dir: PathBuf,
-    /// The `quorate` binary.
-    pub(crate) binary: PathBuf,
-    /// What is to be possible with it.
-    pub(crate) abilities: Abilities,
-}
-
 /// A running cluster.
 pub(crate) struct Cluster {
     nodes: Vec<Node>,
-    layout: Layout,
-    plan: Plan,
+    home: Home,
     endpoints: watch::Sender<Vec<Endpoint>>,
+}
+
+/// Who made the nodes.
+enum Home {
+    /// We did.
+    Own(Box<Site>),
+    /// Compose did.
+    Compose(Project),
 }
 
 /// Where clients reach a node.
@@ -72,30 +67,45 @@ pub(crate) struct Endpoint {
 }
 
 impl Cluster {
-    /// Starts it and waits until every node serves.
+    /// Starts one of our own and waits until every node serves.
     pub(crate) async fn start(plan: Plan) -> anyhow::Result<Cluster> {
-        let layout = match plan.abilities.network {
-            true => Layout::namespaces()?,
-            false => Layout::loopback()?,
-        };
+        let mut site = Site::new(plan)?;
+        let nodes = site.first_nodes()?;
+        Cluster::of(nodes, Home::Own(Box::new(site))).await
+    }
+
+    /// Takes the one that Compose runs here.
+    pub(crate) async fn compose() -> anyhow::Result<Cluster> {
+        let project = Project::here()?;
+        let nodes = project.containers()?.into_iter().map(compose::node);
+        let nodes = nodes.collect::<anyhow::Result<Vec<_>>>()?;
+        Cluster::of(nodes, Home::Compose(project)).await
+    }
+
+    async fn of(nodes: Vec<Node>, home: Home) -> anyhow::Result<Cluster> {
         let mut cluster = Cluster {
-            nodes: Vec::new(),
-            layout,
-            plan,
+            nodes,
+            home,
             endpoints: watch::Sender::new(Vec::new()),
         };
-        let members: Vec<(String, String)> = (1..=cluster.plan.nodes)
-            .map(|number| (name(number), cluster.layout.peer_url(number)))
-            .collect();
-        for number in 1..=cluster.plan.nodes {
-            let mut node = cluster.new_node(number)?;
-            node.process.set_command(cluster.command(&node, &members, "new"));
-            node.process.start()?;
-            cluster.nodes.push(node);
-        }
         cluster.publish();
         cluster.serves().await?;
         Ok(cluster)
+    }
+
+    /// Whether it is our own, with nobody else's keys, and nodes that come back under their names.
+    pub(crate) fn is_own(&self) -> bool {
+        matches!(self.home, Home::Own(_))
+    }
+
+    /// Ends one of our own.
+    pub(crate) async fn end(mut self) -> anyhow::Result<()> {
+        for node in &mut self.nodes {
+            if let Body::Process(own) = &mut node.body {
+                own.process.kill().await?;
+            }
+        }
+        Ok(())
     }
 
     /// Its nodes.
@@ -170,13 +180,12 @@ impl Cluster {
     /// An error if a node ended that nobody asked to.
     pub(crate) fn check_alive(&mut self) -> anyhow::Result<()> {
         for node in &mut self.nodes {
-            if let Some(status) = node.process.ended_by_itself() {
+            if let Body::Process(own) = &mut node.body
+                && let Some(status) = own.process.ended_by_itself()
+            {
                 node.state = State::Down;
-                bail!(
-                    "{} ended by itself ({status}); its log is {}",
-                    node.name,
-                    node.process.log().display()
-                );
+                let log = own.process.log().display();
+                bail!("{} ended by itself ({status}); its log is {log}", node.name);
             }
         }
         Ok(())
@@ -195,69 +204,6 @@ impl Cluster {
         self.endpoints
             .send_replace(self.nodes.iter().map(endpoint).collect());
     }
-
-    fn new_node(&mut self, number: u16) -> anyhow::Result<Node> {
-        let name = name(number);
-        self.layout.plug_in(number)?;
-        let data_dir = self.plan.dir.join("data").join(&name);
-        let abilities = self.plan.abilities;
-        let disk = abilities.disks.then(|| Disk::mount(&data_dir)).transpose()?;
-        let clock_file = self.plan.dir.join("data").join(format!("{name}.clock"));
-        let clock = abilities.clocks.then(|| Clock::new(clock_file)).transpose()?;
-        let program = Program {
-            command: Vec::new(),
-            environment: clock
-                .as_ref()
-                .map(Clock::environment)
-                .transpose()?
-                .unwrap_or_default(),
-            log: self.plan.dir.join(format!("{name}.log")),
-        };
-        let client_url = self.layout.client_url(number);
-        Ok(Node {
-            client: asker(&client_url)?,
-            client_url,
-            peer_url: self.layout.peer_url(number),
-            // Not the disk's own root, which is never empty.
-            data_dir: if disk.is_some() {
-                data_dir.join("data")
-            } else {
-                data_dir
-            },
-            process: Process::new(program),
-            state: State::Up,
-            disk,
-            clock,
-            number,
-            name,
-        })
-    }
-
-    fn command(&self, node: &Node, members: &[(String, String)], state: &str) -> Vec<String> {
-        let cluster: Vec<String> = members
-            .iter()
-            .map(|(name, url)| format!("{name}={url}"))
-            .collect();
-        let mut command = self.layout.prefix(node.number);
-        command.push(self.plan.binary.display().to_string());
-        command.push("node".to_owned());
-        let flags = [
-            ("--name", node.name.clone()),
-            ("--data-dir", node.data_dir.display().to_string()),
-            ("--listen-client-urls", node.client_url.clone()),
-            ("--advertise-client-urls", node.client_url.clone()),
-            ("--listen-peer-urls", node.peer_url.clone()),
-            ("--initial-advertise-peer-urls", node.peer_url.clone()),
-            ("--initial-cluster", cluster.join(",")),
-            ("--initial-cluster-state", state.to_owned()),
-        ];
-        command.extend(flags.into_iter().map(|(flag, value)| format!("{flag}={value}")));
-        command
-    }
-}
-
-fn name(number: u16) -> String {
-    format!("n{number}")
 }
 
 /// Whether a path lies in memory, where a kill loses nothing that was not synced.

@@ -43,7 +43,6 @@ pub(crate) fn prefix(node: u16) -> Vec<String> {
 impl Network {
     /// A bridge without nodes.
     pub(crate) fn new() -> anyhow::Result<Network> {
-        run_line("ip link set lo up")?;
         run_line("ip link add quorate type bridge")?;
         run_line(&format!("ip address add {}/24 dev quorate", address(OWN)))?;
         run_line("ip link set quorate up")?;

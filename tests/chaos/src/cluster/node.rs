@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use anyhow::bail;
 use kv_client::{Client, Config};
 use kv_proto::etcdserverpb::{RangeRequest, StatusResponse};
 
 use super::clock::Clock;
+use super::compose::Container;
 use super::disk::Disk;
 use super::process::Process;
 
@@ -24,14 +26,18 @@ pub(crate) enum State {
     Down,
 }
 
-/// One node.
-pub(crate) struct Node {
-    /// Its member name.
-    pub(crate) name: String,
-    /// Number from 1, never used twice: it decides address and directory.
+/// What a node is outside of itself.
+pub(crate) enum Body {
+    /// A process of ours.
+    Process(Box<Own>),
+    /// A container that Compose made.
+    Container(Container),
+}
+
+/// A process of ours, and what is its own.
+pub(crate) struct Own {
+    /// Number from 1 among the nodes that there are: it decides the addresses.
     pub(crate) number: u16,
-    /// `http://…` for clients.
-    pub(crate) client_url: String,
     /// `http://…` for its peers.
     pub(crate) peer_url: String,
     /// Its data.
@@ -42,6 +48,16 @@ pub(crate) struct Node {
     pub(crate) clock: Option<Clock>,
     /// The process.
     pub(crate) process: Process,
+}
+
+/// One node.
+pub(crate) struct Node {
+    /// Its member name.
+    pub(crate) name: String,
+    /// `http://…` for clients.
+    pub(crate) client_url: String,
+    /// What runs.
+    pub(crate) body: Body,
     /// What it is doing.
     pub(crate) state: State,
     /// Speaks to this node and to no other.
@@ -57,6 +73,17 @@ pub(crate) fn asker(endpoint: &str) -> anyhow::Result<Client> {
 }
 
 impl Node {
+    /// What is its own, of a process of ours.
+    ///
+    /// # Errors
+    /// If it is a container.
+    pub(crate) fn own(&mut self) -> anyhow::Result<&mut Own> {
+        match &mut self.body {
+            Body::Process(own) => Ok(own),
+            Body::Container(_) => bail!("this is not possible with containers"),
+        }
+    }
+
     /// What it says of itself, if it answers.
     pub(crate) async fn status(&self) -> Option<StatusResponse> {
         self.client.status(&self.client_url).await.ok()

@@ -1,56 +1,100 @@
 //! What a fault does to single nodes.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use rand::rngs::StdRng;
 
-use super::{Cluster, PAUSE, Part, SERVES_WITHIN, STOP_WITHIN, State, damage};
+use super::{Body, Cluster, Home, PAUSE, Part, SERVES_WITHIN, STOP_WITHIN, State, asker, damage, own};
 
 impl Cluster {
     /// SIGKILL.
     pub(crate) async fn kill(&mut self, name: &str) -> anyhow::Result<()> {
         let node = self.node(name)?;
-        node.process.kill().await?;
         node.state = State::Down;
-        Ok(())
+        match &mut node.body {
+            Body::Process(own) => own.process.kill().await,
+            Body::Container(container) => container.kill(),
+        }
     }
 
     /// SIGTERM, and waits for its end.
     pub(crate) async fn terminate(&mut self, name: &str) -> anyhow::Result<()> {
         let node = self.node(name)?;
         node.state = State::Down;
-        let stopped = node.process.terminate(STOP_WITHIN).await;
+        let stopped = match &mut node.body {
+            Body::Process(own) => own.process.terminate(STOP_WITHIN).await,
+            Body::Container(container) => container.terminate(STOP_WITHIN.as_secs()),
+        };
         stopped.with_context(|| format!("stopping {name}"))
     }
 
     /// Starts a node that is down.
     pub(crate) fn start_node(&mut self, name: &str) -> anyhow::Result<()> {
         let node = self.node(name)?;
-        if !node.process.is_started() {
-            node.process.start()?;
-        }
         node.state = State::Up;
-        Ok(())
+        match &mut node.body {
+            Body::Process(own) if own.process.is_started() => Ok(()),
+            Body::Process(own) => own.process.start(),
+            Body::Container(container) => {
+                container.start()?;
+                self.moved(name)
+            }
+        }
     }
 
     /// SIGSTOP or SIGCONT.
     pub(crate) fn set_paused(&mut self, name: &str, paused: bool) -> anyhow::Result<()> {
         let node = self.node(name)?;
-        node.process.set_paused(paused)?;
         node.state = if paused { State::Paused } else { State::Up };
+        match &mut node.body {
+            Body::Process(own) => own.process.set_paused(paused),
+            Body::Container(container) => container.set_paused(paused),
+        }
+    }
+
+    /// Takes a container off its networks; the opposite is [`Cluster::reconnect`].
+    pub(crate) fn disconnect(&mut self, name: &str) -> anyhow::Result<()> {
+        match &mut self.node(name)?.body {
+            Body::Process(_) => bail!("processes have no network that they could be taken off"),
+            Body::Container(container) => container.disconnect(),
+        }
+    }
+
+    /// Puts a container back on its networks.
+    pub(crate) fn reconnect(&mut self, name: &str) -> anyhow::Result<()> {
+        if let Body::Container(container) = &mut self.node(name)?.body
+            && container.reconnect()?
+        {
+            self.moved(name)?;
+        }
+        Ok(())
+    }
+
+    /// Takes notice of a container's new address.
+    fn moved(&mut self, name: &str) -> anyhow::Result<()> {
+        let node = self.node(name)?;
+        if let Body::Container(container) = &node.body {
+            node.client_url = container.client_url()?;
+            node.client = asker(&node.client_url)?;
+        }
+        self.publish();
         Ok(())
     }
 
     /// Undoes whatever an interrupted fault has left: packets pass, disks have room, clocks are right, all nodes run.
     pub(crate) fn undo_all(&mut self) -> anyhow::Result<()> {
-        if self.plan.abilities.network {
-            self.drop_packets(&[], 0)?;
+        if let Home::Own(site) = &self.home {
+            site.drop_only(&BTreeSet::new(), 0)?;
         }
         for name in self.names() {
+            self.reconnect(&name)?;
             let node = self.node(&name)?;
-            node.disk.as_ref().map_or(Ok(()), |disk| disk.set_full(false))?;
-            node.clock.as_ref().map_or(Ok(()), |clock| clock.set_offset(0))?;
+            if let Body::Process(own) = &node.body {
+                own.disk.as_ref().map_or(Ok(()), |disk| disk.set_full(false))?;
+                own.clock.as_ref().map_or(Ok(()), |clock| clock.set_offset(0))?;
+            }
             match node.state {
                 State::Up => {}
                 State::Paused => self.set_paused(&name, false)?,
@@ -62,19 +106,21 @@ impl Cluster {
 
     /// Lets nodes lose these packets, each from the first to the second, and a part of all others; nothing else.
     pub(crate) fn drop_packets(&self, silences: &[(String, String)], loss_percent: u8) -> anyhow::Result<()> {
+        let Home::Own(site) = &self.home else {
+            bail!("containers are taken off their network as a whole");
+        };
         let number = |name: &str| {
             let node = self.nodes.iter().find(|node| node.name == name);
-            node.map(|node| node.number)
+            node.and_then(own::number)
                 .with_context(|| format!("there is no node {name}"))
         };
         let silences = silences.iter().map(|(from, to)| Ok((number(from)?, number(to)?)));
-        self.layout
-            .drop_only(&silences.collect::<anyhow::Result<_>>()?, loss_percent)
+        site.drop_only(&silences.collect::<anyhow::Result<_>>()?, loss_percent)
     }
 
     /// Moves a node's wall clock off by so many seconds.
     pub(crate) fn set_clock(&mut self, name: &str, offset_s: i64) -> anyhow::Result<()> {
-        let clock = self.node(name)?.clock.as_ref();
+        let clock = self.node(name)?.own()?.clock.as_ref();
         clock
             .context("the node has no clock of its own")?
             .set_offset(offset_s)
@@ -82,7 +128,7 @@ impl Cluster {
 
     /// Lets a node's writes wait for so long.
     pub(crate) async fn freeze_disk(&mut self, name: &str, time: Duration) -> anyhow::Result<()> {
-        let disk = self.node(name)?.disk.as_ref();
+        let disk = self.node(name)?.own()?.disk.as_ref();
         disk.context("the node has no disk of its own")?
             .freeze(time)
             .await
@@ -90,7 +136,7 @@ impl Cluster {
 
     /// Takes all room on a node's disk, or gives it back.
     pub(crate) fn set_disk_full(&mut self, name: &str, full: bool) -> anyhow::Result<()> {
-        let disk = self.node(name)?.disk.as_ref();
+        let disk = self.node(name)?.own()?.disk.as_ref();
         disk.context("the node has no disk of its own")?.set_full(full)
     }
 
@@ -104,7 +150,8 @@ impl Cluster {
     ) -> anyhow::Result<String> {
         let node = self.node(name)?;
         assert!(node.state == State::Down, "files are damaged offline");
-        let flipped = (0..bits).map(|_| damage::flip(&node.data_dir, part, rng));
+        let own = node.own()?;
+        let flipped = (0..bits).map(|_| damage::flip(&own.data_dir, part, rng));
         Ok(flipped.collect::<anyhow::Result<Vec<_>>>()?.join(", "))
     }
 
@@ -115,7 +162,7 @@ impl Cluster {
         let started = Instant::now();
         loop {
             let node = self.node(name)?;
-            if let Some(status) = node.process.ended_by_itself() {
+            if let Some(status) = node.own()?.process.ended_by_itself() {
                 ensure!(
                     status.code().is_some(),
                     "it was to refuse its files, and died instead: {status}"

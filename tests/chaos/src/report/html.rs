@@ -14,7 +14,7 @@ const LEFT: f64 = 80.0;
 /// Where each part begins, and how high it is.
 const LEADER: (f64, f64) = (20.0, 24.0);
 const OPERATIONS: (f64, f64) = (70.0, 200.0);
-const LATENCY: (f64, f64) = (300.0, 160.0);
+const LATENCY: (f64, f64) = (315.0, 145.0);
 const HEIGHT: f64 = 500.0;
 /// The range of latencies that is drawn, in milliseconds, on a logarithmic scale.
 const LATENCY_MS: (f64, f64) = (0.1, 10_000.0);
@@ -60,12 +60,12 @@ pub(super) fn page(summary: &Summary, history: &[Record]) -> String {
 
 fn drawing(summary: &Summary, timeline: &Timeline) -> String {
     let x = |ns: u64| LEFT + ns as f64 / timeline.end_ns as f64 * (WIDTH - LEFT);
-    let mut svg = format!("<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=img aria-label=\"timeline\">");
+    let mut svg = format!("<svg viewBox=\"0 0 {WIDTH} {HEIGHT}\" role='img' aria-label='timeline'>");
     for fault in &summary.faults {
         let width = (x(fault.end_ns) - x(fault.start_ns)).max(1.0);
         let _ = write!(
             svg,
-            "<rect x={:.1} y={} width={width:.1} height={} fill=#d62728 opacity=.15><title>{}</title></rect>",
+            "<rect x='{:.1}' y='{}' width='{width:.1}' height='{}' fill='#d62728' opacity='.15'><title>{}</title></rect>",
             x(fault.start_ns),
             LEADER.0,
             LATENCY.0 + LATENCY.1 - LEADER.0,
@@ -77,7 +77,7 @@ fn drawing(summary: &Summary, timeline: &Timeline) -> String {
     for gap in summary.gaps.iter().flatten() {
         let _ = write!(
             svg,
-            "<rect x={:.1} y={} width={:.1} height=5 fill=#222><title>no write for {:.0} ms</title></rect>",
+            "<rect x='{:.1}' y='{}' width='{:.1}' height='5' fill='#222'><title>no write for {:.0} ms</title></rect>",
             x(gap.from_ns),
             OPERATIONS.0 + OPERATIONS.1 + 2.0,
             (x(gap.to_ns) - x(gap.from_ns)).max(1.0),
@@ -90,7 +90,7 @@ fn drawing(summary: &Summary, timeline: &Timeline) -> String {
 }
 
 fn leaders(summary: &Summary, timeline: &Timeline, x: &dyn Fn(u64) -> f64) -> String {
-    let mut svg = format!("<text x=0 y={}>leader</text>", LEADER.0 + 16.0);
+    let mut svg = format!("<text x='0' y='{}'>leader</text>", LEADER.0 + 16.0);
     let mut known: Vec<&str> = Vec::new();
     let ends = summary.reigns.iter().skip(1).map(|next| next.from_ns);
     for (reign, to_ns) in summary.reigns.iter().zip(ends.chain([timeline.end_ns])) {
@@ -104,7 +104,7 @@ fn leaders(summary: &Summary, timeline: &Timeline, x: &dyn Fn(u64) -> f64) -> St
         let (from, width) = (x(reign.from_ns), x(to_ns.max(reign.from_ns)) - x(reign.from_ns));
         let _ = write!(
             svg,
-            "<rect x={from:.1} y={} width={width:.1} height={} fill={}><title>{leader}, term {}</title></rect>",
+            "<rect x='{from:.1}' y='{}' width='{width:.1}' height='{}' fill='{}'><title>{leader}, term {}</title></rect>",
             LEADER.0,
             LEADER.1,
             COLOURS[place % COLOURS.len()],
@@ -113,7 +113,7 @@ fn leaders(summary: &Summary, timeline: &Timeline, x: &dyn Fn(u64) -> f64) -> St
         if width > 20.0 {
             let _ = write!(
                 svg,
-                "<text x={:.1} y={} style=fill:#fff>{leader}</text>",
+                "<text x='{:.1}' y='{}' style='fill:#fff'>{leader}</text>",
                 from + 4.0,
                 LEADER.0 + 16.0
             );
@@ -128,7 +128,7 @@ fn operations(timeline: &Timeline, x: &dyn Fn(u64) -> f64) -> String {
     let highest = timeline.slices.iter().map(all).max().unwrap_or(0).max(1);
     let (top, height) = OPERATIONS;
     let mut svg = format!(
-        "<text x=0 y={}>operations/s</text><text x=0 y={}>{:.0}</text><text x=0 y={}>0</text>",
+        "<text x='0' y='{}'>operations/s</text><text x='0' y='{}'>{:.0}</text><text x='0' y='{}'>0</text>",
         top - 6.0,
         top + 12.0,
         per_second(highest),
@@ -148,7 +148,7 @@ fn operations(timeline: &Timeline, x: &dyn Fn(u64) -> f64) -> String {
                 bottom -= part;
                 let _ = write!(
                     svg,
-                    "<rect x={from:.1} y={bottom:.1} width={width:.1} height={:.1} fill={colour}/>",
+                    "<rect x='{from:.1}' y='{bottom:.1}' width='{width:.1}' height='{:.1}' fill='{colour}'/>",
                     part.max(0.5)
                 );
             }
@@ -164,11 +164,11 @@ fn latencies(timeline: &Timeline, x: &dyn Fn(u64) -> f64) -> String {
         let part = (ms.clamp(LATENCY_MS.0, LATENCY_MS.1).ln() - low) / (high - low);
         top + height - part * height
     };
-    let mut svg = format!("<text x=0 y={}>latency (p50, max)</text>", top - 6.0);
+    let mut svg = format!("<text x='0' y='{}'>latency (p50, max)</text>", top - 14.0);
     for ms in [0.1, 1.0, 10.0, 100.0, 1_000.0, 10_000.0] {
         let _ = write!(
             svg,
-            "<text x=0 y={:.1}>{ms} ms</text><line x1={LEFT} x2={WIDTH} y1={:.1} y2={:.1} stroke=#eee />",
+            "<text x='0' y='{:.1}'>{ms} ms</text><line x1='{LEFT}' x2='{WIDTH}' y1='{:.1}' y2='{:.1}' stroke='#eee' />",
             y(ms) + 4.0,
             y(ms),
             y(ms)
@@ -192,7 +192,7 @@ fn curve(timeline: &Timeline, x: &dyn Fn(u64) -> f64, colour: &str, y: impl Fn(&
         let _ = write!(path, "{pen}{middle:.1} {:.1}", y(slice));
         pen = "L";
     }
-    format!("<path d=\"{path}\" fill=none stroke={colour} />")
+    format!("<path d=\"{path}\" fill='none' stroke='{colour}' />")
 }
 
 fn time_axis(timeline: &Timeline, x: &dyn Fn(u64) -> f64) -> String {
@@ -206,7 +206,7 @@ fn time_axis(timeline: &Timeline, x: &dyn Fn(u64) -> f64) -> String {
     while second as f64 <= seconds {
         let _ = write!(
             svg,
-            "<text x={:.1} y={}>{second} s</text>",
+            "<text x='{:.1}' y='{}'>{second} s</text>",
             x(second * 1_000_000_000),
             LATENCY.0 + LATENCY.1 + 20.0
         );

@@ -29,7 +29,7 @@ pub(crate) struct Summary {
     /// What its choices follow from.
     pub(crate) seed: u64,
     /// Nodes at its beginning.
-    pub(crate) nodes: u16,
+    pub(crate) nodes: usize,
     /// How operations ended.
     pub(crate) operations: Counts,
     /// What was checked: the cluster at the end, and the history.
@@ -74,7 +74,7 @@ pub(crate) struct Facts {
     pub(crate) title: String,
     pub(crate) started: chrono::DateTime<chrono::Utc>,
     pub(crate) seed: u64,
-    pub(crate) nodes: u16,
+    pub(crate) nodes: usize,
     pub(crate) faults: Vec<Injected>,
     pub(crate) reigns: Vec<Reign>,
     pub(crate) own_checks: Vec<Check>,

@@ -2,8 +2,10 @@
 
 use quorate_checkers::history::{Outcome, Record, Request};
 
-/// Slices of a timeline.
-const SLICES: u64 = 400;
+/// Slices of a timeline, at most.
+const SLICES_MAX: u64 = 300;
+/// The shortest slice: longer than most answers take.
+const SLICE_NS_MIN: u64 = 100_000_000;
 
 /// What happened in one slice.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -45,7 +47,7 @@ impl Timeline {
             .max()
             .unwrap_or(0)
             .max(1);
-        let slice_ns = end_ns.div_ceil(SLICES).max(1);
+        let slice_ns = end_ns.div_ceil(SLICES_MAX).max(SLICE_NS_MIN);
         let count = usize::try_from(end_ns / slice_ns + 1).unwrap_or(usize::MAX);
         let mut slices = vec![Slice::default(); count];
         let mut latencies = vec![Vec::new(); count];
