@@ -1,11 +1,13 @@
 //! The command line, and a run from its beginning to its end.
 
+use std::fs::File;
+use std::io::BufReader;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use quorate_checkers::{Check, Fault as CheckedFault, Settings, Verdict};
+use quorate_checkers::{Check, Fault as CheckedFault, Settings, Verdict, history};
 
 use crate::cluster::{Cluster, Plan, is_in_memory};
 use crate::kind::{Abilities, Cutting, Kind};
@@ -26,8 +28,11 @@ const FOLDER: &str = "quorate-chaos";
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// What is done to the cluster
-    #[arg(value_enum)]
-    fault: Kind,
+    #[arg(value_enum, required_unless_present = "again")]
+    fault: Option<Kind>,
+    /// Check the history in the directory of an earlier run again, instead of making another one
+    #[arg(long, value_name = "DIR", exclusive = true)]
+    again: Option<PathBuf>,
     /// How often
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..), conflicts_with = "seconds")]
     rounds: u32,
@@ -75,7 +80,12 @@ pub struct Args {
 /// # Errors
 /// Where the run could not be made, so that there is no verdict.
 pub async fn run(args: Args, shutdown: impl Future<Output = ()>) -> ExitCode {
-    match try_run(args, shutdown).await {
+    let conclusion = match (&args.again, args.fault) {
+        (Some(dir), _) => check_again(dir),
+        (None, Some(fault)) => try_run(fault, &args, shutdown).await,
+        (None, None) => unreachable!("clap asks for one of them"),
+    };
+    match conclusion {
         Ok(conclusion) => ExitCode::from(conclusion.exit_code()),
         Err(error) => {
             eprintln!("error: {error:#}\nUNDECIDED: there is no verdict.");
@@ -84,8 +94,22 @@ pub async fn run(args: Args, shutdown: impl Future<Output = ()>) -> ExitCode {
     }
 }
 
-async fn try_run(args: Args, shutdown: impl Future<Output = ()>) -> anyhow::Result<Conclusion> {
-    let (abilities, left_out) = abilities(&args)?;
+/// Holds the history of an earlier run against what is promised.
+fn check_again(dir: &Path) -> anyhow::Result<Conclusion> {
+    let open = |name: &str| {
+        let path = dir.join(name);
+        File::open(&path).with_context(|| format!("cannot open {}", path.display()))
+    };
+    let settings: Settings = serde_json::from_reader(BufReader::new(open(report::SETTINGS)?))
+        .with_context(|| format!("{} is not of this program", report::SETTINGS))?;
+    let history = history::read(BufReader::new(open(report::HISTORY)?))?;
+    let checked = quorate_checkers::check(&history, &settings);
+    println!("{checked}");
+    Ok(Conclusion::of(&checked.checks))
+}
+
+async fn try_run(fault: Kind, args: &Args, shutdown: impl Future<Output = ()>) -> anyhow::Result<Conclusion> {
+    let (abilities, left_out) = abilities(fault, args)?;
     if abilities.cutting == Cutting::Packets || abilities.disks {
         sandbox::enter()?;
     }
@@ -94,15 +118,15 @@ async fn try_run(args: Args, shutdown: impl Future<Output = ()>) -> anyhow::Resu
     }
     let started = chrono::Utc::now();
     let seed = args.seed.unwrap_or_else(rand::random);
-    let dir = folder(&args, started)?;
-    let mut cluster = cluster(&args, abilities, &dir).await?;
-    let (name, nodes) = (args.fault.name(), cluster.nodes().len());
+    let dir = folder(args, started)?;
+    let mut cluster = cluster(args, abilities, &dir).await?;
+    let (name, nodes) = (fault.name(), cluster.nodes().len());
     println!("{name} on {nodes} nodes, seed {seed}, in {}", dir.display());
     let schedule = Schedule {
-        kind: args.fault,
+        kind: fault,
         abilities,
         shape: args.shape,
-        length: length(&args),
+        length: length(fault, args),
         pause: Duration::from_millis(args.pause),
         seed,
     };
@@ -116,7 +140,8 @@ async fn try_run(args: Args, shutdown: impl Future<Output = ()>) -> anyhow::Resu
     cluster.end().await?;
     let history = run.recorder.into_history();
     println!("checking {} operations …", history.len());
-    let checked = quorate_checkers::check(&history, &settings(&run.faults, strangers));
+    let settings = settings(&run.faults, strangers);
+    let checked = quorate_checkers::check(&history, &settings);
     let mut own_checks = run.checks;
     own_checks.push(is_whole(&run.faults, run.interrupted));
     let facts = Facts {
@@ -129,7 +154,7 @@ async fn try_run(args: Args, shutdown: impl Future<Output = ()>) -> anyhow::Resu
         own_checks,
     };
     let summary = Summary::new(facts, &history, checked);
-    report::write(&dir, &summary, &history)?;
+    report::write(&dir, &summary, &settings, &history)?;
     if !args.keep_data {
         let data = dir.join("data");
         std::fs::remove_dir_all(&data).with_context(|| format!("cannot remove {}", data.display()))?;
@@ -163,8 +188,8 @@ async fn cluster(args: &Args, abilities: Abilities, dir: &Path) -> anyhow::Resul
 }
 
 /// What the cluster is to be able to: what the fault needs, or for a soak, all that is possible; and what is not.
-fn abilities(args: &Args) -> anyhow::Result<(Abilities, Vec<String>)> {
-    let needs = args.fault.needs();
+fn abilities(fault: Kind, args: &Args) -> anyhow::Result<(Abilities, Vec<String>)> {
+    let needs = fault.needs();
     if args.compose {
         let containers = Abilities {
             cutting: Cutting::Nodes,
@@ -173,12 +198,12 @@ fn abilities(args: &Args) -> anyhow::Result<(Abilities, Vec<String>)> {
         ensure!(
             containers.cover(needs),
             "{} is not possible with containers: leave --compose out",
-            args.fault.name()
+            fault.name()
         );
         return Ok((containers, Vec::new()));
     }
     let (possible, refusals) = sandbox::abilities();
-    if args.fault == Kind::Soak {
+    if fault == Kind::Soak {
         return Ok((possible, refusals));
     }
     ensure!(possible.cover(needs), "{}", refusals.join("; "));
@@ -213,8 +238,8 @@ fn folder(args: &Args, started: chrono::DateTime<chrono::Utc>) -> anyhow::Result
         .with_context(|| format!("cannot find {}", dir.display()))
 }
 
-fn length(args: &Args) -> Length {
-    match (args.seconds, args.fault) {
+fn length(fault: Kind, args: &Args) -> Length {
+    match (args.seconds, fault) {
         (Some(seconds), _) => Length::Time(Duration::from_secs(seconds)),
         (None, Kind::Soak) => Length::Time(Duration::from_secs(60)),
         (None, _) => Length::Rounds(args.rounds),

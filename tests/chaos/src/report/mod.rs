@@ -9,13 +9,18 @@ use std::path::Path;
 
 use anyhow::Context;
 use quorate_checkers::history::{self, Record};
-use quorate_checkers::{Check, Report, Verdict};
+use quorate_checkers::{Check, Report, Settings, Verdict};
 use serde::Serialize;
 
 use crate::gaps::{self, Gap};
 use crate::observer::Reign;
 use crate::run::Injected;
 use crate::workload::Counts;
+
+/// The file of what clients saw.
+pub(crate) const HISTORY: &str = "history.jsonl";
+/// The file of what the checkers must know besides.
+pub(crate) const SETTINGS: &str = "settings.json";
 
 /// How a run went, for people and for programs.
 #[derive(Debug, Serialize)]
@@ -59,6 +64,18 @@ pub(crate) enum Conclusion {
 }
 
 impl Conclusion {
+    /// What these checks come to.
+    pub(crate) fn of(checks: &[Check]) -> Conclusion {
+        let any = |wanted: fn(&Verdict) -> bool| checks.iter().any(|check| wanted(&check.verdict));
+        if any(|verdict| matches!(verdict, Verdict::Violation { .. })) {
+            Conclusion::Violated
+        } else if any(|verdict| matches!(verdict, Verdict::Undecided { .. })) {
+            Conclusion::Undecided
+        } else {
+            Conclusion::Passed
+        }
+    }
+
     /// The exit code.
     pub(crate) fn exit_code(self) -> u8 {
         match self {
@@ -121,14 +138,7 @@ impl Summary {
 
     /// What it comes to.
     pub(crate) fn conclusion(&self) -> Conclusion {
-        let any = |wanted: fn(&Verdict) -> bool| self.checks.iter().any(|check| wanted(&check.verdict));
-        if any(|verdict| matches!(verdict, Verdict::Violation { .. })) {
-            Conclusion::Violated
-        } else if any(|verdict| matches!(verdict, Verdict::Undecided { .. })) {
-            Conclusion::Undecided
-        } else {
-            Conclusion::Passed
-        }
+        Conclusion::of(&self.checks)
     }
 
     /// The verdict in one line.
@@ -183,13 +193,21 @@ fn words(verdict: &Verdict) -> (&'static str, &str) {
 }
 
 /// Writes all files of a run.
-pub(crate) fn write(dir: &Path, summary: &Summary, history: &[Record]) -> anyhow::Result<()> {
+pub(crate) fn write(
+    dir: &Path,
+    summary: &Summary,
+    settings: &Settings,
+    history: &[Record],
+) -> anyhow::Result<()> {
     let create = |name: &str| {
         let path = dir.join(name);
         let file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
         anyhow::Ok(BufWriter::new(file))
     };
-    let mut file = create("history.jsonl")?;
+    let mut file = create(SETTINGS)?;
+    serde_json::to_writer(&mut file, settings)?;
+    file.flush()?;
+    let mut file = create(HISTORY)?;
     for record in history {
         history::write(&mut file, record)?;
     }
