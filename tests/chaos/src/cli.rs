@@ -7,7 +7,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
-use quorate_checkers::{Check, Fault as CheckedFault, Settings, Verdict, history};
+use quorate_checkers::history::{self, Record, Request};
+use quorate_checkers::{Check, Fault as CheckedFault, Settings, Verdict};
 
 use crate::cluster::{Cluster, Plan, is_in_memory};
 use crate::kind::{Abilities, Cutting, Kind};
@@ -20,7 +21,9 @@ use crate::workload::Load;
 /// Exit code of a run that shows nothing.
 const UNDECIDED: u8 = 2;
 /// Answered operations without which a run shows nothing, for each fault.
-const OPERATIONS_PER_FAULT_MIN: u64 = 200;
+const OPERATIONS_PER_FAULT_MIN: u64 = 100;
+/// Operations on keys that must be asked during each fault.
+const OPERATIONS_DURING_FAULT_MIN: usize = 30;
 /// Where runs are kept.
 const FOLDER: &str = "quorate-chaos";
 
@@ -143,7 +146,7 @@ async fn try_run(fault: Kind, args: &Args, shutdown: impl Future<Output = ()>) -
     let settings = settings(&run.faults, strangers);
     let checked = quorate_checkers::check(&history, &settings);
     let mut own_checks = run.checks;
-    own_checks.push(is_whole(&run.faults, run.interrupted));
+    own_checks.push(coverage(&run.faults, &history, run.interrupted));
     let facts = Facts {
         title: format!("quorate chaos {name}"),
         started,
@@ -259,24 +262,54 @@ fn settings(faults: &[Injected], strangers: bool) -> Settings {
     }
 }
 
-/// A run without a fault shows nothing.
-fn is_whole(faults: &[Injected], interrupted: bool) -> Check {
-    let verdict = if faults.is_empty() {
-        Verdict::Undecided {
-            why: "no fault was done".to_owned(),
-        }
-    } else {
-        Verdict::Ok
+/// Whether the run shows anything: faults, and clients of keys that asked during each of them.
+fn coverage(faults: &[Injected], history: &[Record], interrupted: bool) -> Check {
+    let idle = faults.iter().find_map(|fault| {
+        let span = fault.start_ns..fault.end_ns;
+        let asked = history.iter().filter(|record| span.contains(&record.start_ns) && is_of_keys(&record.request));
+        let asked = asked.count();
+        let words = &fault.words;
+        (asked < OPERATIONS_DURING_FAULT_MIN).then(|| {
+            format!(
+                "{asked} operations on keys were asked during \"{words}\": below {OPERATIONS_DURING_FAULT_MIN} that shows nothing"
+            )
+        })
+    });
+    let none = faults.is_empty().then(|| "no fault was done".to_owned());
+    let verdict = match none.or(idle) {
+        Some(why) => Verdict::Undecided { why },
+        None => Verdict::Ok,
     };
-    let what = if interrupted {
-        "faults were done until it was interrupted"
-    } else {
-        "faults were done"
+    let what = match interrupted {
+        true => "clients asked during every fault, until it was interrupted",
+        false => "clients asked during every fault",
     };
     Check {
         checker: what.to_owned(),
         checked: faults.len() as u64,
         of: "faults".to_owned(),
         verdict,
+    }
+}
+
+/// Neither a lease nor a lock, which keep their own pace, nor a watch, which takes as long as the run.
+fn is_of_keys(request: &Request) -> bool {
+    match request {
+        Request::Read { .. }
+        | Request::Put { .. }
+        | Request::Delete { .. }
+        | Request::CompareAndSet { .. }
+        | Request::Txn(_)
+        | Request::SetAdd { .. }
+        | Request::SetRead { .. } => true,
+        Request::Watch { .. }
+        | Request::LockAcquire { .. }
+        | Request::LockRelease { .. }
+        | Request::LeaseGrant { .. }
+        | Request::LeaseKeepAlive { .. }
+        | Request::LeaseTimeToLive { .. }
+        | Request::LeaseRevoke { .. }
+        | Request::Hash { .. }
+        | Request::Compact { .. } => false,
     }
 }
