@@ -29,16 +29,24 @@ impl Process {
 
     /// Starts another program in the same way.
     pub(crate) fn start_program(program: &Path, name: &str, dir: &Path, args: Vec<String>) -> Process {
-        let log = dir.join(format!("{name}.log"));
-        let mut process = Process {
+        let mut process = Process::prepared_program(program, name, dir, args);
+        process.start_again();
+        process
+    }
+
+    /// `quorate ARGS`, not started yet.
+    pub(crate) fn prepared(name: &str, dir: &Path, args: Vec<String>) -> Process {
+        Process::prepared_program(Path::new(env!("CARGO_BIN_EXE_quorate")), name, dir, args)
+    }
+
+    fn prepared_program(program: &Path, name: &str, dir: &Path, args: Vec<String>) -> Process {
+        Process {
             name: name.to_owned(),
             program: program.to_owned(),
             args,
-            log,
+            log: dir.join(format!("{name}.log")),
             child: None,
-        };
-        process.start_again();
-        process
+        }
     }
 
     /// Starts a process that has ended, with the arguments which it had.
@@ -91,9 +99,17 @@ impl Process {
     /// SIGTERM, and waits until it is gone; panics if that takes longer.
     pub(crate) async fn terminate(&mut self, within: Duration) -> ExitStatus {
         self.signal(Signal::TERM);
+        self.ends_by_itself(within).await
+    }
+
+    /// Waits until it has ended; panics if that takes longer.
+    pub(crate) async fn ends_by_itself(&mut self, within: Duration) -> ExitStatus {
         let started = Instant::now();
         loop {
-            let child = self.child.as_mut().expect("signal() found it");
+            let child = self
+                .child
+                .as_mut()
+                .unwrap_or_else(|| panic!("{} does not run", self.name));
             if let Some(status) = child.try_wait().unwrap() {
                 self.child = None;
                 return status;

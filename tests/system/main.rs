@@ -7,6 +7,7 @@
 mod harness;
 
 mod chaos;
+mod churn;
 mod containers;
 mod demo;
 mod etcdctl;

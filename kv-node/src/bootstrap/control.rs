@@ -251,6 +251,9 @@ pub trait Members: Send + Sync + 'static {
     /// Makes a client's change, if this node leads.
     fn change(&self, change: Change) -> BoxFuture<'_, ChangeAnswer>;
 
+    /// Makes the node ask whether it is still a member.
+    fn look_again(&self);
+
     /// The state of the membership, if this node leads.
     fn autopilot(&self) -> Option<Report>;
 }
@@ -272,6 +275,7 @@ pub fn router(control: Control) -> Router {
         .route("/quorate/members", post(members))
         .route("/quorate/change", post(change))
         .route("/quorate/autopilot", get(autopilot))
+        .route("/quorate/look-again", post(look_again))
         .with_state(control)
 }
 
@@ -318,6 +322,13 @@ async fn change(State(control): State<Control>, Json(request): Json<ChangeReques
         _ => ChangeAnswer::NotLeader,
     };
     Json(answer)
+}
+
+async fn look_again(State(control): State<Control>) -> Json<()> {
+    if let Some(members) = control.members.get() {
+        members.look_again();
+    }
+    Json(())
 }
 
 async fn autopilot(State(control): State<Control>) -> Json<Option<Report>> {
@@ -399,6 +410,21 @@ impl ControlClient {
             "/quorate/change",
             Some(request),
             MEMBERS_TIMEOUT,
+        )
+        .await
+    }
+
+    /// Makes a node ask whether it is still a member.
+    ///
+    /// # Errors
+    /// See [`ControlError`].
+    pub async fn look_again(&self, peer_url: &str) -> Result<(), ControlError> {
+        self.call(
+            Method::POST,
+            peer_url,
+            "/quorate/look-again",
+            None::<()>,
+            CALL_TIMEOUT,
         )
         .await
     }

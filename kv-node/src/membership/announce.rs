@@ -45,9 +45,10 @@ impl Announced {
         let (mut round, mut stranger, mut is_known) = (0usize, None, false);
         loop {
             if is_known {
-                tokio::time::sleep(SILENCE).await;
+                let told = self.membership.look_again.notified();
+                let is_told = tokio::time::timeout(SILENCE, told).await.is_ok();
                 let leads = self.membership.leadership.current() == Leader::Here;
-                if leads || (self.is_listed() && self.heard.ago() < SILENCE) {
+                if !is_told && (leads || (self.is_listed() && self.heard.ago() < SILENCE)) {
                     continue;
                 }
             }

@@ -165,6 +165,15 @@ impl Roster {
         self.without(id)
     }
 
+    /// How a member goes that a client removes: what would be promoted soon after takes its place at once.
+    pub fn removal(&self, id: u64) -> Action {
+        let votes = self.places.get(&id).is_some_and(|place| place.votes);
+        match self.replacement(id).filter(|_| votes) {
+            Some(by) => Action::Replace { id, by },
+            None => Action::Remove { id },
+        }
+    }
+
     /// How a voter goes: a learner takes its place, or enough are left without it.
     fn without(&self, id: u64) -> Result<Action, Refusal> {
         let others = self.voters().filter(|(other, _)| *other != id).count();

@@ -140,6 +140,18 @@ fn who_wants_to_go_is_replaced_or_leaves_enough() {
     }
 }
 
+#[test]
+fn whom_a_client_removes_is_replaced_where_that_can_be() {
+    for (members, id, expected) in [
+        ("v v v! l", 2, Action::Replace { id: 2, by: 3 }),
+        ("v v v", 2, Action::Remove { id: 2 }),
+        ("v v v s", 2, Action::Remove { id: 2 }),
+        ("v v v l l", 3, Action::Remove { id: 3 }),
+    ] {
+        assert_eq!(roster(members).removal(id), expected, "{members}");
+    }
+}
+
 /// What a decision makes of the members.
 fn apply(roster: &mut Roster, action: &Action) {
     match action {

@@ -7,8 +7,7 @@ use tokio::time::Instant;
 
 use super::{
     Membership, Undone,
-    autopilot::Action,
-    rules::{Change, Refusal},
+    rules::{Change, Refusal, Roster},
 };
 use crate::{
     bootstrap::control::{ChangeAnswer, ChangeRequest, ControlError},
@@ -122,21 +121,30 @@ impl Membership {
             return ChangeAnswer::NotLeader;
         }
         tracing::info!(?change, "membership change");
+        let removed = match change {
+            Change::Remove { id } => self.member(id),
+            _ => None,
+        };
         let (id, done) = match change {
             Change::Leave { id } => match roster.leave(id) {
                 Ok(action) => (id, self.carry_out(action).await),
                 Err(refusal) => return ChangeAnswer::Refused(refusal),
             },
             change => {
-                let (id, steps) = self.steps(change, new_id);
+                let (id, steps) = self.steps(change, new_id, &roster);
                 (id, self.change(steps).await)
             }
         };
         match done {
-            Ok(()) => ChangeAnswer::Done(Changed {
-                id,
-                members: MemberInfo::all(&self.raft),
-            }),
+            Ok(()) => {
+                if let Some(member) = removed {
+                    self.tell_removed(member);
+                }
+                ChangeAnswer::Done(Changed {
+                    id,
+                    members: MemberInfo::all(&self.raft),
+                })
+            }
             Err(Undone::Not) => ChangeAnswer::NotLeader,
             Err(Undone::Unknown(error)) => {
                 tracing::warn!(error, "the outcome of a membership change is not known");
@@ -145,8 +153,20 @@ impl Membership {
         }
     }
 
+    /// A member that was removed hears nothing more from the others. Its clients should not wait until it wonders.
+    fn tell_removed(&self, member: Member) {
+        let client = self.client.clone();
+        tokio::spawn(async move {
+            for url in &member.peer_urls {
+                if let Err(error) = client.look_again(url).await {
+                    tracing::debug!(url, %error, "the removed member is not told");
+                }
+            }
+        });
+    }
+
     /// A change that was checked, in openraft's terms.
-    fn steps(&self, change: Change, new_id: u64) -> (u64, ChangeMembers<u64, Member>) {
+    fn steps(&self, change: Change, new_id: u64, roster: &Roster) -> (u64, ChangeMembers<u64, Member>) {
         let with = |id: u64, change: &dyn Fn(&mut Member)| {
             let mut member = self.member(id).unwrap_or_default();
             change(&mut member);
@@ -170,7 +190,7 @@ impl Membership {
                 };
                 (new_id, ChangeMembers::AddNodes([(new_id, member)].into()))
             }
-            Change::Remove { id } | Change::Leave { id } => (id, Action::Remove { id }.steps(&self.raft)),
+            Change::Remove { id } | Change::Leave { id } => (id, roster.removal(id).steps(&self.raft)),
             Change::Update { id, peer_urls } => {
                 (id, with(id, &|member| member.peer_urls = peer_urls.clone()))
             }

@@ -31,7 +31,7 @@ use openraft::{
     errors::{ChangeMembershipError, ClientWriteError, RaftError},
 };
 use tokio::{
-    sync::{Mutex, MutexGuard},
+    sync::{Mutex, MutexGuard, Notify},
     time::Instant,
 };
 
@@ -71,6 +71,8 @@ pub struct Membership {
     started: Instant,
     health: Arc<parking_lot::Mutex<Health>>,
     decisions: Arc<parking_lot::Mutex<Decisions>>,
+    /// Wakes whoever asks whether this node is still a member.
+    look_again: Arc<Notify>,
 }
 
 /// Why a change was not made.
@@ -102,6 +104,7 @@ impl Membership {
             started: Instant::now(),
             health: Arc::default(),
             decisions: Arc::default(),
+            look_again: Arc::default(),
         }
     }
 
@@ -300,6 +303,10 @@ impl Members for Membership {
     fn change(&self, change: Change) -> BoxFuture<'_, ChangeAnswer> {
         let membership = self.clone();
         Box::pin(membership.change_here(change))
+    }
+
+    fn look_again(&self) {
+        self.look_again.notify_one();
     }
 
     fn autopilot(&self) -> Option<Report> {

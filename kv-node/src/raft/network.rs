@@ -5,7 +5,13 @@
 //! Every call names the cluster and the node it is meant for; the other side refuses what is not
 //! meant for it (see [`super::peer_service`]).
 
-use std::{collections::BTreeMap, error::Error, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    error::Error,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
 
 use futures::{Stream, StreamExt};
 use kv_proto::peer::{Frame, peer_client::PeerClient};
@@ -55,6 +61,9 @@ const STREAM_WINDOW_BYTES: u32 = 8 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
 /// Snapshot pieces waiting between the store's reader and the network.
 const SNAPSHOT_QUEUE_CHUNKS: usize = 4;
+/// Bytes of a snapshot that are sent in a second at most, so that requests have disk, network and processor to
+/// themselves for most of the time: 1 GiB takes half a minute.
+const SNAPSHOT_BYTES_PER_SECOND: f64 = (32 << 20) as f64;
 /// Size of one piece of a snapshot.
 pub const SNAPSHOT_CHUNK_BYTES: usize = 1 << 20;
 
@@ -430,7 +439,11 @@ impl NetTransferLeader<TypeConfig> for Connection {
 pub fn snapshot_chunks(view: SnapshotView) -> impl Stream<Item = Result<Frame, Status>> + Send + 'static {
     let (sender, receiver) = mpsc::channel(SNAPSHOT_QUEUE_CHUNKS);
     tokio::task::spawn_blocking(move || {
+        let (began, mut sent_bytes) = (Instant::now(), 0_u64);
         for chunk in view.chunks(SNAPSHOT_CHUNK_BYTES) {
+            let due = Duration::from_secs_f64(sent_bytes as f64 / SNAPSHOT_BYTES_PER_SECOND);
+            thread::sleep(due.saturating_sub(began.elapsed()));
+            sent_bytes += chunk.as_ref().map_or(0, |payload| payload.len() as u64);
             let frame = chunk
                 .map(|payload| Frame { payload })
                 .map_err(|fault| Status::data_loss(fault.to_string()));

@@ -10,7 +10,7 @@
 //!
 //! The data of the best directory and every entry of its log become the data of a member that founds a new cluster,
 //! under new ids of cluster and member: whoever of the old cluster comes back later is a stranger to it. The directories
-//! of the survivors are only read.
+//! of the survivors are opened as their nodes would open them; what they hold does not change.
 
 mod rebuild;
 mod survivor;

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
+    fs::{self, File},
     path::{Path, PathBuf},
     sync::Arc,
     time::SystemTime,
@@ -59,6 +59,8 @@ pub(super) struct Opened {
     /// The end of what the store has.
     pub(super) point: RaftPoint,
     _dir: DataDir,
+    // The last field, because fields are dropped in order: the log is closed then.
+    _times: Times,
 }
 
 impl Opened {
@@ -84,7 +86,8 @@ impl Opened {
             path.join("wal").is_dir() && path.join("store").is_dir(),
             "there is no log, or no store"
         );
-        let written = last_written(&path.join("wal"))?;
+        let times = Times::of(&path.join("wal"))?;
+        let written = times.newest();
         let disk = Arc::new(RealDisk::new(path.join("wal"))?);
         let wal = storage::open_log(disk, &identity, Arc::new(|_| {})).context("the log cannot be used")?;
         let store = open_store(&path.join("store"), cluster_id)?;
@@ -124,6 +127,7 @@ impl Opened {
             wal,
             point,
             _dir: dir,
+            _times: times,
         })
     }
 
@@ -176,11 +180,37 @@ fn own_name(identity: &Identity, membership: &Members) -> String {
     known.map_or_else(|| format!("{:x}", identity.node_id), |member| member.name.clone())
 }
 
-/// When a file of the directory was last changed.
-fn last_written(dir: &Path) -> anyhow::Result<SystemTime> {
-    let mut newest = SystemTime::UNIX_EPOCH;
-    for entry in fs::read_dir(dir)? {
-        newest = newest.max(entry?.metadata()?.modified()?);
+/// When the files of a log were last changed. Opening a log marks it; here that is not to count, so that whoever looks
+/// again is told the same.
+struct Times(Vec<(PathBuf, SystemTime)>);
+
+impl Times {
+    fn of(dir: &Path) -> anyhow::Result<Times> {
+        let mut times = Vec::new();
+        for entry in fs::read_dir(dir)? {
+            let entry = entry?;
+            times.push((entry.path(), entry.metadata()?.modified()?));
+        }
+        Ok(Times(times))
     }
-    Ok(newest)
+
+    fn newest(&self) -> SystemTime {
+        self.0
+            .iter()
+            .map(|(_, time)| *time)
+            .max()
+            .unwrap_or(SystemTime::UNIX_EPOCH)
+    }
+}
+
+impl Drop for Times {
+    fn drop(&mut self) {
+        for (path, time) in &self.0 {
+            // A time that cannot be set is told wrong the next time, no more.
+            let _ = File::options()
+                .append(true)
+                .open(path)
+                .and_then(|file| file.set_modified(*time));
+        }
+    }
 }

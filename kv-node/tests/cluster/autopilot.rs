@@ -59,7 +59,14 @@ impl Up {
         self.node.membership().ask_for_report(deadline).await.unwrap()
     }
 
-    /// The names of the members, those with a vote first in capitals.
+    fn own_name(&self) -> String {
+        let id = self.node.identity().member_id;
+        let members = self.node.members();
+        let own = members.into_iter().find(|member| member.id == id);
+        own.unwrap().name
+    }
+
+    /// The names of the members, sorted.
     fn names(&self) -> Vec<String> {
         let mut names: Vec<String> = self
             .node
@@ -119,12 +126,17 @@ impl Load {
         *self.nodes.lock() = nodes.iter().map(|up| up.node.clone()).collect();
     }
 
-    /// Ends the load; each acknowledged write must be there, and equal everywhere.
-    async fn end(self, nodes: &[Up], name: &str) {
-        until("enough writes", || {
-            self.written.load(Ordering::Relaxed) >= WRITES_MIN
+    async fn are_under_way(&self) {
+        let before = self.written.load(Ordering::Relaxed);
+        until("writes", || {
+            self.written.load(Ordering::Relaxed) >= before + WRITES_MIN
         })
         .await;
+    }
+
+    /// Ends the load; each acknowledged write must be there, and equal everywhere. The longest time between two.
+    async fn end(self, nodes: &[Up], name: &str) -> Duration {
+        self.are_under_way().await;
         self.stop.store(true, Ordering::Relaxed);
         let gap = self.writer.await.unwrap();
         let written = self.written.load(Ordering::Relaxed);
@@ -137,6 +149,7 @@ impl Load {
             );
         }
         until_equal(nodes).await;
+        gap
     }
 }
 
@@ -219,6 +232,28 @@ async fn a_dead_voter_is_replaced_by_a_learner_and_the_last_three_stay() {
     assert_eq!(why.action, "keep", "{why:?}");
     assert!(why.why.unwrap().contains("--min-voters"));
     assert_eq!((report.members.len(), report.failure_tolerance), (3, 0));
+    stop_all(nodes).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_stops_hands_over_first() {
+    let root = tempfile::tempdir().unwrap();
+    let cluster = Cluster::new(root.path(), 3, 3);
+    let mut nodes = cluster.found().await;
+    for load in ["first", "second", "third"] {
+        nodes[0].put("a", "1").await;
+        until("a leader", || nodes.iter().any(Up::leads)).await;
+        let leader = nodes.iter().position(Up::leads).unwrap();
+        let leader = nodes.remove(leader);
+        let machine: usize = leader.own_name()[1..].parse().unwrap();
+        let writes = Load::start(&nodes, load);
+        writes.are_under_way().await;
+        leader.stop().await;
+        let gap = writes.end(&nodes, load).await;
+        // An election after a lost leader takes longer: the heartbeats of one must be missed first.
+        assert!(gap < Duration::from_millis(400), "no write for {gap:?}");
+        nodes.push(cluster.start(machine).await);
+    }
     stop_all(nodes).await;
 }
 

@@ -1,0 +1,280 @@
+//! A leader that is cut off at any moment of a change of the membership.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{Arc, Mutex},
+    task::{Context, Poll, Waker},
+};
+
+use hyper_util::rt::TokioIo;
+use kv_node::{membership::rules::Change, raft::network::Dial};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+use tonic::transport::Endpoint;
+
+use super::*;
+
+const NODES: usize = 5;
+/// How long after the beginning of a change the leader is cut off, in microseconds.
+const CUT_AFTER_US: [u64; 8] = [0, 200, 500, 1_000, 2_000, 4_000, 8_000, 16_000];
+
+/// Who cannot say anything to whom: what is on its way stands still, as in a network that is cut.
+#[derive(Clone, Default)]
+struct Switches(Arc<Mutex<Cut>>);
+
+#[derive(Default)]
+struct Cut {
+    /// A node, by its peer port, that is cut off from all others.
+    alone: Option<u16>,
+    waiting: Vec<Waker>,
+}
+
+impl Switches {
+    fn cut_off(&self, node: Option<u16>) {
+        let mut cut = self.0.lock().unwrap();
+        cut.alone = node;
+        cut.waiting.drain(..).for_each(Waker::wake);
+    }
+
+    fn passes(&self, from: u16, to: u16, context: &mut Context<'_>) -> bool {
+        let mut cut = self.0.lock().unwrap();
+        let is_cut = cut.alone.is_some_and(|alone| alone == from || alone == to);
+        if is_cut {
+            cut.waiting.push(context.waker().clone());
+        }
+        !is_cut
+    }
+
+    /// Connects a node to its peers through the switches.
+    fn dial(&self, from: u16) -> Dial {
+        let switches = self.clone();
+        Arc::new(move |endpoint: Endpoint, _tls| {
+            let to = endpoint.uri().port_u16().unwrap();
+            let switches = switches.clone();
+            endpoint.connect_with_connector_lazy(tower::service_fn(move |_| {
+                let switches = switches.clone();
+                async move {
+                    let stream = TcpStream::connect(("127.0.0.1", to)).await?;
+                    stream.set_nodelay(true)?;
+                    Ok::<_, io::Error>(TokioIo::new(Line {
+                        stream,
+                        switches,
+                        from,
+                        to,
+                    }))
+                }
+            }))
+        })
+    }
+}
+
+/// A connection through the switches.
+struct Line {
+    stream: TcpStream,
+    switches: Switches,
+    from: u16,
+    to: u16,
+}
+
+impl Line {
+    fn open(self: Pin<&mut Self>, context: &mut Context<'_>) -> Option<Pin<&mut TcpStream>> {
+        let line = self.get_mut();
+        let passes = line.switches.passes(line.from, line.to, context);
+        passes.then(|| Pin::new(&mut line.stream))
+    }
+}
+
+impl AsyncRead for Line {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.open(context) {
+            Some(stream) => stream.poll_read(context, buffer),
+            None => Poll::Pending,
+        }
+    }
+}
+
+impl AsyncWrite for Line {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.open(context) {
+            Some(stream) => stream.poll_write(context, bytes),
+            None => Poll::Pending,
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.open(context) {
+            Some(stream) => stream.poll_flush(context),
+            None => Poll::Pending,
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
+    }
+}
+
+fn port(machine: &Machine) -> u16 {
+    machine.peer.rsplit_once(':').unwrap().1.parse().unwrap()
+}
+
+async fn start_switched(config: Config, switches: &Switches, own: u16) -> Up {
+    let mut running = Running::open(config).await.unwrap();
+    let env = Env {
+        dial: switches.dial(own),
+        ..Env::real()
+    };
+    let node = running.start(env).await.unwrap();
+    Up { running, node }
+}
+
+fn leader_of(nodes: &[Up], except: Option<usize>) -> Option<usize> {
+    nodes
+        .iter()
+        .enumerate()
+        .position(|(i, up)| Some(i) != except && up.leads())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_cut_off_in_the_middle_of_a_change_leaves_one_membership() {
+    let root = tempfile::tempdir().unwrap();
+    let machines: Vec<Machine> = (0..NODES + 1)
+        .map(|i| Machine::new(root.path(), &format!("n{i}")))
+        .collect();
+    let switches = Switches::default();
+    let policy = Policy {
+        reap_after: None,
+        ..Policy::default()
+    };
+    let config = |i: usize| Config {
+        autopilot: policy,
+        ..machines[i].config(&format!("n{i}"), dynamic(&machines, NODES))
+    };
+    let started = (0..NODES).map(|i| start_switched(config(i), &switches, port(&machines[i])));
+    let nodes = futures::future::join_all(started).await;
+    nodes[0].put("a", "1").await;
+    let all_announced = || {
+        nodes[0]
+            .node
+            .members()
+            .iter()
+            .filter(|m| !m.client_urls.is_empty())
+            .count()
+            == NODES
+    };
+    until("all announced", all_announced).await;
+
+    for (round, cut_after) in CUT_AFTER_US.into_iter().enumerate() {
+        until("a leader", || leader_of(&nodes, None).is_some()).await;
+        let leader = leader_of(&nodes, None).unwrap();
+        // A place for a member that never comes, or its removal: changes that need nobody else.
+        let node = nodes[leader].node.clone();
+        let places = node.members().into_iter().filter(|member| member.name.is_empty());
+        let place: Vec<u64> = places.map(|member| member.id).collect();
+        let change = match place.first() {
+            Some(id) => Change::Remove { id: *id },
+            None => Change::Add {
+                peer_urls: vec![format!("http://{}", machines[NODES].peer)],
+                is_learner: true,
+            },
+        };
+        let asked = tokio::spawn(async move {
+            node.change_members(change, Instant::now() + Duration::from_secs(3))
+                .await
+        });
+        tokio::time::sleep(Duration::from_micros(cut_after)).await;
+        switches.cut_off(Some(port(&machines[leader])));
+        let began = Instant::now();
+        until("another leader", || leader_of(&nodes, Some(leader)).is_some()).await;
+        let other = leader_of(&nodes, Some(leader)).unwrap();
+        nodes[other].put("a", &format!("{round}")).await;
+        println!(
+            "cut after {cut_after} µs: a write again after {:?}",
+            began.elapsed()
+        );
+        switches.cut_off(None);
+        let outcome = asked.await.unwrap();
+        println!("  the change: {:?}", outcome.as_ref().map(|changed| changed.id));
+
+        // Healed: all see one membership, without a joint configuration, and one state.
+        until_equal(&nodes).await;
+        until("one membership", || {
+            let first = nodes[0].node.members();
+            nodes
+                .iter()
+                .all(|up| up.node.members() == first && up.node.voters() == NODES)
+        })
+        .await;
+        if let Ok(changed) = outcome {
+            let known = nodes[other]
+                .node
+                .members()
+                .iter()
+                .any(|member| member.id == changed.id);
+            assert_eq!(
+                known,
+                changed.members.iter().any(|member| member.id == changed.id),
+                "an acknowledged change is lost"
+            );
+        }
+    }
+    for up in nodes {
+        up.stop().await;
+    }
+}
+
+/// Values of 1 MiB in the snapshot: so many that sending it takes longer than the test needs to cut it.
+const VALUES: usize = 70;
+/// Further writes, after which the log no longer reaches back to the beginning.
+const SMALL_VALUES: usize = 200;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_that_is_cut_off_is_sent_again() {
+    let root = tempfile::tempdir().unwrap();
+    let machines: Vec<Machine> = (0..4)
+        .map(|i| Machine::new(root.path(), &format!("n{i}")))
+        .collect();
+    let switches = Switches::default();
+    let start = |i: usize| {
+        let config = machines[i].config(&format!("n{i}"), dynamic(&machines, 3));
+        start_switched(config, &switches, port(&machines[i]))
+    };
+    let mut nodes = futures::future::join_all((0..3).map(start)).await;
+    let value = "v".repeat(1 << 20);
+    for i in 0..VALUES {
+        nodes[0].put(&format!("k{i}"), &value).await;
+    }
+    for i in 0..SMALL_VALUES {
+        nodes[0].put(&format!("small{i}"), "v").await;
+    }
+    let is_purged = || nodes.iter().all(|up| up.node.wal().purged().is_some());
+    until("logs that do not reach back", is_purged).await;
+    let newcomer = start(3).await;
+    until("it is let in", || nodes[0].node.members().len() == 4).await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(newcomer.node.store().keys(), 0, "the snapshot is there already");
+    switches.cut_off(Some(port(&machines[3])));
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(
+        newcomer.node.store().keys(),
+        0,
+        "half of a snapshot was taken for a whole one"
+    );
+    nodes[0].put("meanwhile", "1").await;
+    switches.cut_off(None);
+    nodes.push(newcomer);
+    until("all of it", || {
+        nodes[3].node.store().keys() == VALUES + SMALL_VALUES + 1
+    })
+    .await;
+    until_equal(&nodes).await;
+    for up in nodes {
+        up.stop().await;
+    }
+}
