@@ -10,11 +10,19 @@ use std::time::{Duration, Instant};
 
 use kv_client::{Client, Config};
 
-use crate::harness::{Browser, Outcome, StateHash, eventually, free_ports};
+use crate::harness::{Browser, Load, Outcome, StateHash, eventually, free_ports};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 /// Longest wait for containers to be healthy, or for a name to be accepted.
 const WITHIN: Duration = Duration::from_secs(90);
+/// How long a member is silent before it is given up: a person's default is minutes.
+const REAP_AFTER: &str = "5s";
+/// How soon the balancer sends no more to nodes that were taken away.
+const FOLLOWS_WITHIN: Duration = Duration::from_secs(1);
+/// Clients that write meanwhile.
+const CLIENTS: usize = 4;
+/// A container's host name is the beginning of its id.
+const HOST_NAME_LENGTH: usize = 12;
 
 /// Runs a command and returns its standard output; panics with all that it said if it fails.
 fn run(command: &mut Command) -> String {
@@ -95,6 +103,7 @@ impl Project {
             .args(args)
             .current_dir(ROOT)
             .env("QUORATE_IMAGE", &self.image)
+            .env("QUORATE_REAP_AFTER", REAP_AFTER)
             .env("QUORATE_HTTP_PORT", self.http_port.to_string())
             .env("QUORATE_KV_PORT", (self.http_port + 1).to_string());
         command
@@ -134,12 +143,53 @@ impl Project {
 
     /// Container id and client endpoint of every node; containers are reachable from their host.
     fn nodes(&self) -> Vec<(String, String)> {
-        let address = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
-        let endpoint = |id: &String| format!("http://{}:2379", docker(&["inspect", "--format", address, id]));
-        self.containers("kv-node")
-            .into_iter()
-            .map(|id| (id.clone(), endpoint(&id)))
-            .collect()
+        let endpoint = |id: String| (id.clone(), format!("http://{}:2379", address(&id)));
+        self.containers("kv-node").into_iter().map(endpoint).collect()
+    }
+
+    fn scale(&self, nodes: usize) {
+        let scale = format!("kv-node={nodes}");
+        self.compose(&["up", "-d", "--no-build", "--no-recreate", "--scale", &scale]);
+    }
+
+    /// Waits until these are the voters, and nobody else is a member.
+    async fn voters_are(&self, nodes: &[(String, String)]) {
+        let client = Client::new(Config::new(nodes.iter().map(|(_, endpoint)| endpoint.clone()))).unwrap();
+        let mut expected: Vec<&str> = nodes.iter().map(|(id, _)| &id[..HOST_NAME_LENGTH]).collect();
+        expected.sort_unstable();
+        eventually("the members are the containers", WITHIN, || async {
+            let list = client
+                .member_list(true)
+                .await
+                .map_err(|error| error.to_string())?;
+            let voters = list.members.iter().filter(|member| !member.is_learner);
+            let mut names: Vec<&str> = voters.map(|member| member.name.as_str()).collect();
+            names.sort_unstable();
+            match names == expected && list.members.len() == expected.len() {
+                true => Ok(()),
+                false => Err(format!("{names:?} of {}, not {expected:?}", list.members.len())),
+            }
+        })
+        .await;
+    }
+
+    /// Waits until the balancer sends requests to `count` nodes.
+    async fn balancer_has(&self, count: usize, within: Duration) {
+        let stats = format!(
+            "http://{}:8404/stats.json",
+            address(&self.containers("loadbalancer")[0])
+        );
+        eventually(&format!("{count} nodes at the balancer"), within, || async {
+            let answer = reqwest::get(&stats).await.map_err(|error| error.to_string())?;
+            let stats: serde_json::Value = answer.json().await.map_err(|error| error.to_string())?;
+            let pools = stats["pools"].as_array().ok_or("no pools")?;
+            let nodes = pools.iter().find(|pool| pool["kind"] == "node");
+            match &nodes.ok_or("no pool of nodes")?["usable"] {
+                usable if *usable == count => Ok(()),
+                usable => Err(format!("{usable} are usable")),
+            }
+        })
+        .await;
     }
 
     async fn leader(&self) -> String {
@@ -213,6 +263,12 @@ impl Drop for Project {
             }
         }
     }
+}
+
+/// Where a container is, on the only network that it is in.
+fn address(id: &str) -> String {
+    let address = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
+    docker(&["inspect", "--format", address, id])
 }
 
 /// Builds the image, from the sources or around the binary under test.
@@ -309,16 +365,29 @@ async fn containers_keep_names_through_kill_scale_and_restart() {
     docker(&["kill", &leader]);
     register_in_the_end(&browser, "Grace").await;
 
-    project.compose(&["up", "-d", "--no-build", "--no-recreate", "--scale", "kv-node=5"]);
+    let load = Load::start(&format!("127.0.0.1:{}", project.http_port + 1), CLIENTS);
+    project.scale(5);
     project.healthy("kv-node", 5).await;
+    project.voters_are(&project.nodes()).await;
     register_in_the_end(&browser, "Barbara").await;
 
+    project.scale(3);
+    project.balancer_has(3, FOLLOWS_WITHIN).await;
+    project.voters_are(&project.nodes()).await;
+
+    let wiped = project.leader().await;
+    docker(&["rm", "--force", "--volumes", &wiped]);
+    project.scale(3);
+    project.healthy("kv-node", 3).await;
+    project.voters_are(&project.nodes()).await;
+    load.stop().await;
+
     project.compose(&["restart", "-t", "20"]);
-    project.healthy("kv-node", 5).await;
+    project.healthy("kv-node", 3).await;
     let names = eventually("the names", WITHIN, || browser.names()).await;
     assert_eq!(names, ["Barbara", "Grace", "Ada"], "newest first");
     let hashes = project.hashes().await;
-    assert_eq!(hashes.len(), 5);
+    assert_eq!(hashes.len(), 3);
     assert!(
         hashes.iter().all(|hash| *hash == hashes[0]),
         "the nodes differ: {hashes:?}"
