@@ -182,7 +182,7 @@ impl Fault {
                 }
             }
         }
-        cluster.serves().await?;
+        cluster.is_whole().await?;
         Ok(note)
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use kv_proto::etcdserverpb::{Member, MemberAddRequest};
 
 use super::{Body, CHANGE_WITHIN, Cluster, Home, PAUSE, STOP_WITHIN};
@@ -79,7 +79,7 @@ impl Cluster {
         }
     }
 
-    /// Repeats a change of members until it is done: it may be refused while another one is going on.
+    /// Repeats something about members until it is done: a change may be refused while another one is going on.
     async fn change_members<F>(&self, attempt: impl Fn() -> F) -> anyhow::Result<()>
     where
         F: Future<Output = anyhow::Result<()>>,
@@ -92,6 +92,27 @@ impl Cluster {
                 Err(_) => tokio::time::sleep(PAUSE).await,
             }
         }
+    }
+
+    /// Waits until every node serves, and of our own every one has its vote: the next fault is one on a whole cluster.
+    pub(crate) async fn is_whole(&mut self) -> anyhow::Result<()> {
+        self.serves().await?;
+        if !self.is_own() {
+            return Ok(());
+        }
+        self.change_members(|| async {
+            let members = self.members().await?;
+            let learners = members.iter().filter(|member| member.is_learner).count();
+            ensure!(
+                learners == 0 && members.len() == self.nodes.len(),
+                "{} nodes, and {} members with {learners} learners among them",
+                self.nodes.len(),
+                members.len()
+            );
+            Ok(())
+        })
+        .await
+        .context("waiting until every node is a voter")
     }
 
     /// The members, as the quorum knows them.

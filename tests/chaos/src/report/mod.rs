@@ -144,9 +144,7 @@ impl Summary {
     /// The verdict in one line.
     pub(crate) fn verdict(&self) -> &'static str {
         match self.conclusion() {
-            Conclusion::Passed => {
-                "PASSED: nothing that was acknowledged is lost, no answer was wrong, all nodes agree."
-            }
+            Conclusion::Passed => "PASSED: every check above is content.",
             Conclusion::Violated => "FAILED: a promise was broken; the lines marked VIOLATION say which.",
             Conclusion::Undecided => {
                 "UNDECIDED: the run does not show enough; the lines marked UNDECIDED say why."
