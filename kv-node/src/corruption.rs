@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use tokio::{sync::Semaphore, time::Instant};
 
 use crate::{
+    blocking::elsewhere,
     bootstrap::control::{ControlClient, ControlError},
     node::{Ids, MemberInfo, Node},
     raft::leader::Leader,
@@ -103,7 +104,7 @@ async fn answer(State(hashes): State<Arc<Hashes>>, Json(request): Json<HashReque
 /// None where the revision is compacted, or not here yet, or the store cannot be read: then it says so itself.
 async fn hash(store: &Store, revision: i64) -> Option<Hash> {
     let store = store.clone();
-    let hashed = tokio::task::spawn_blocking(move || store.hash_kv(revision)).await;
+    let hashed = elsewhere(move || store.hash_kv(revision)).await;
     match hashed {
         Ok(Ok(hashed)) => Some(Hash {
             hash: hashed.hash,

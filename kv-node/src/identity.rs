@@ -6,8 +6,10 @@ use std::{
     fs::{self, File, TryLockError},
     io::{self, Write},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::{bootstrap::agree::Ballot, raft::types::Member};
@@ -15,7 +17,7 @@ use crate::{bootstrap::agree::Ballot, raft::types::Member};
 /// The version of the data directory's layout that this release writes, and the newest it reads.
 const FORMAT: u32 = 1;
 /// The file of the identity, in the data directory.
-const IDENTITY: &str = "identity.json";
+const FILE: &str = "identity.json";
 
 /// The contents of `identity.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -115,13 +117,23 @@ pub enum DirError {
     },
 }
 
+/// An identity in memory: what a simulated disk keeps of a data directory.
+pub type StoredIdentity = Arc<Mutex<Option<Identity>>>;
+
 /// A data directory held by this process.
-pub struct DataDir {
-    path: PathBuf,
-    _lock: File,
+pub struct DataDir(Place);
+
+enum Place {
+    Disk { path: PathBuf, _lock: File },
+    Memory(StoredIdentity),
 }
 
 impl DataDir {
+    /// Keeps the identity there instead of on a disk.
+    pub fn in_memory(identity: StoredIdentity) -> DataDir {
+        DataDir(Place::Memory(identity))
+    }
+
     /// Creates the directory if it is missing, and locks it.
     ///
     /// # Errors
@@ -138,10 +150,10 @@ impl DataDir {
             .open(path.join("LOCK"))
             .map_err(failed)?;
         match lock.try_lock() {
-            Ok(()) => Ok(DataDir {
+            Ok(()) => Ok(DataDir(Place::Disk {
                 path: path.to_owned(),
                 _lock: lock,
-            }),
+            })),
             Err(TryLockError::WouldBlock) => Err(DirError::InUse(path.to_owned())),
             Err(TryLockError::Error(source)) => Err(failed(source)),
         }
@@ -149,16 +161,7 @@ impl DataDir {
 
     /// Whether a directory is some node's.
     pub fn is_used(path: &Path) -> bool {
-        path.join(IDENTITY).exists()
-    }
-
-    /// The directory.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    fn identity_path(&self) -> PathBuf {
-        self.path.join(IDENTITY)
+        path.join(FILE).exists()
     }
 
     /// The stored identity, if there is one.
@@ -170,7 +173,10 @@ impl DataDir {
         struct Format {
             format: u32,
         }
-        let path = self.identity_path();
+        let path = match &self.0 {
+            Place::Disk { path, .. } => path.join(FILE),
+            Place::Memory(identity) => return Ok(identity.lock().clone()),
+        };
         let text = match fs::read(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -192,18 +198,26 @@ impl DataDir {
     /// # Errors
     /// When the disk refuses.
     pub fn clear(&self) -> Result<(), DirError> {
+        let path = match &self.0 {
+            Place::Disk { path, .. } => path,
+            // What is in memory is one boot's, and its log and store are kept by somebody else.
+            Place::Memory(identity) => {
+                *identity.lock() = None;
+                return Ok(());
+            }
+        };
         let clear = || {
             for part in ["wal", "store"] {
-                match fs::remove_dir_all(self.path.join(part)) {
+                match fs::remove_dir_all(path.join(part)) {
                     Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                     _ => {}
                 }
             }
-            fs::remove_file(self.identity_path())?;
-            File::open(&self.path)?.sync_all()
+            fs::remove_file(path.join(FILE))?;
+            File::open(path)?.sync_all()
         };
         clear().map_err(|source| DirError::Io {
-            path: self.path.clone(),
+            path: path.clone(),
             source,
         })
     }
@@ -213,14 +227,21 @@ impl DataDir {
     /// # Errors
     /// When the disk refuses.
     pub fn save(&self, identity: &Identity) -> Result<(), DirError> {
-        let path = self.identity_path();
+        let dir = match &self.0 {
+            Place::Disk { path, .. } => path,
+            Place::Memory(stored) => {
+                *stored.lock() = Some(identity.clone());
+                return Ok(());
+            }
+        };
+        let path = dir.join(FILE);
         let write = || {
             let new = path.with_extension("new");
             let mut file = File::create(&new)?;
             file.write_all(&serde_json::to_vec_pretty(identity)?)?;
             file.sync_all()?;
             fs::rename(&new, &path)?;
-            File::open(&self.path)?.sync_all()
+            File::open(dir)?.sync_all()
         };
         write().map_err(|source| DirError::Io {
             path: path.clone(),

@@ -8,7 +8,7 @@ use std::{
 
 use kv_core::{Alarm, AlarmKind, AuthError, Caller, Command, Outcome};
 use kv_store::Store;
-use kv_wal::{Disk, RealDisk, Wal};
+use kv_wal::Wal;
 use openraft::{ServerState, async_runtime::watch::WatchReceiver};
 use serde::{Deserialize, Serialize};
 use tokio::{sync::watch, time::Instant};
@@ -16,7 +16,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     auth::{Authenticator, TokenOptions, UnixClock, system_clock},
-    bootstrap::Bootstrap,
+    bootstrap::{Bootstrap, control::Carry},
     compaction::Retention,
     corruption,
     lease::{
@@ -31,7 +31,7 @@ use crate::{
         read_index::ReadIndex,
         types::{Member, Raft, Standing},
     },
-    space::Space,
+    space::{self, FreeBytes, Space},
     storage,
     tls::Tls,
     upkeep,
@@ -101,20 +101,25 @@ pub struct Limits {
     pub request_timeout: Duration,
 }
 
-/// Opens the directory of a log.
-pub type OpenDisk = Arc<dyn Fn(&Path) -> std::io::Result<Arc<dyn Disk>> + Send + Sync>;
+/// Opens the log in a directory.
+pub type OpenLog =
+    Arc<dyn Fn(&Path, kv_wal::Options) -> anyhow::Result<(Wal, kv_wal::Recovery)> + Send + Sync>;
 /// Opens the store of a cluster in a directory.
 pub type OpenStore = Arc<dyn Fn(&Path, u64) -> anyhow::Result<Store> + Send + Sync>;
 
 /// The seams: what a simulation replaces.
 #[derive(Clone)]
 pub struct Env {
-    /// Opens the log's directory.
-    pub disk: OpenDisk,
+    /// Opens the log in a directory.
+    pub log: OpenLog,
     /// Opens the store of a cluster in a directory.
     pub store: OpenStore,
     /// Connects to peers.
     pub dial: Dial,
+    /// Carries the control calls to peers, where that is not to be done over TCP.
+    pub carry: Option<Carry>,
+    /// Bytes that are free in the data directory.
+    pub free_bytes: FreeBytes,
     /// Tells the time of day.
     pub unix_time: UnixClock,
     /// The time since some moment, by which leases end.
@@ -125,9 +130,11 @@ impl Env {
     /// Disk, sled and TCP.
     pub fn real() -> Env {
         Env {
-            disk: Arc::new(|dir| Ok(Arc::new(RealDisk::new(dir)?))),
+            log: Arc::new(storage::open_log_in),
             store: Arc::new(storage::open_store),
             dial: Arc::new(network::dial),
+            carry: None,
+            free_bytes: Arc::new(space::free_bytes),
             unix_time: system_clock(),
             monotonic: {
                 let started = std::time::Instant::now();
@@ -343,6 +350,15 @@ impl Node {
         self.inner.leadership.alive(&metrics)
     }
 
+    /// The last term that has a leader as far as this node knows, and who it is, dead or alive.
+    pub fn led(&self) -> Option<(u64, u64)> {
+        let metrics = self.inner.raft.server_metrics();
+        let metrics = metrics.borrow_watched();
+        metrics
+            .current_leader
+            .map(|leader| (metrics.vote.leader_id.term, leader))
+    }
+
     /// Follows whether there has been no leader for longer than an election takes.
     pub(crate) fn leaderless(&self) -> watch::Receiver<bool> {
         self.inner.leaderless.subscribe()
@@ -494,7 +510,7 @@ impl Node {
     }
 
     /// Resolves when the node can no longer run, with the reason.
-    pub(crate) async fn failed(&self) -> String {
+    pub async fn failed(&self) -> String {
         let mut metrics = self.inner.raft.metrics();
         let mut refused = self.inner.refused.subscribe();
         loop {

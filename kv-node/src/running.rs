@@ -21,7 +21,7 @@ use crate::{
     alarms, api,
     auth::Authenticator,
     backup::{self, Backup},
-    blocking::may_wait,
+    blocking::{elsewhere, may_wait},
     bootstrap::{
         self, Bootstrap, BootstrapError, Start,
         control::{self, Control, ControlClient, Local, MemberRequest, Speaks},
@@ -43,7 +43,7 @@ use crate::{
         types::{Member, Raft},
     },
     server::{self, Security},
-    space::Space,
+    space::{FreeBytes, Space},
     storage,
     switch::{self, Front, Port},
     upkeep,
@@ -99,7 +99,15 @@ struct Parts {
     clock: ClusterClock,
 }
 
-type PeerPort = Front<PeerServerGuarded>;
+/// What a running node needs of its surroundings.
+struct Around {
+    network: Network,
+    client: ControlClient,
+    free_bytes: FreeBytes,
+}
+
+/// What stands behind a peer port.
+pub type PeerPort = Front<PeerServerGuarded>;
 
 /// A node's ports and data directory: open from the first moment, before there is consensus.
 pub struct Running {
@@ -131,6 +139,46 @@ impl Running {
         }
         let dir = DataDir::open(&config.data_dir)?;
         let backup = Backup::find(&config.data_dir)?.map(|backup| backup.hash);
+        let peer_ports = listen_all(&config.listen_peer, &tls.peer, "--listen-peer-urls").await?;
+        let client_ports = listen_all(&config.listen_client, &tls.client, "--listen-client-urls").await?;
+        let running = Running::with(config, dir, backup, tls.dial)?;
+        for (port, security) in peer_ports {
+            running.peer_servers.spawn(server::serve(
+                port,
+                security,
+                running.peers.clone(),
+                running.stop_peers.clone(),
+                // Their streams have no end of their own, and consensus has stopped before.
+                Duration::ZERO,
+            ));
+        }
+        for (port, security) in client_ports {
+            running.client_servers.spawn(server::serve(
+                port,
+                security,
+                running.clients.clone(),
+                running.stop.clone(),
+                server::DRAIN_TIMEOUT,
+            ));
+        }
+        Ok(running)
+    }
+
+    /// A node that listens nowhere: whoever makes it carries calls to [`Running::peers`] and [`Running::clients`].
+    ///
+    /// # Errors
+    /// When the directory refuses.
+    pub fn without_ports(config: Config, dir: DataDir) -> anyhow::Result<Running> {
+        Running::with(config, dir, None, None)
+    }
+
+    /// `backup` is the hash of the backup that the cluster is to be made of.
+    fn with(
+        config: Config,
+        dir: DataDir,
+        backup: Option<String>,
+        dial: Option<ClientTls>,
+    ) -> anyhow::Result<Running> {
         let identity = match load(&dir, &config)? {
             Some(identity) => {
                 anyhow::ensure!(
@@ -155,47 +203,35 @@ impl Running {
             zone: config.zone.clone(),
             ..Member::default()
         };
-        let peer_ports = listen_all(&config.listen_peer, &tls.peer, "--listen-peer-urls").await?;
-        let client_ports = listen_all(&config.listen_client, &tls.client, "--listen-client-urls").await?;
         let local = Arc::new(Mutex::new(Local::new(dir, identity, member)));
         let control = Control {
             local: local.clone(),
             members: Arc::new(OnceLock::new()),
         };
         let progress = watch::Sender::new("starting".to_owned());
-        let running = Running {
+        Ok(Running {
             peers: Port::new(control::router(control.clone()).fallback(switch::raft_not_running)),
             clients: Port::new(api::starting(progress.subscribe())),
             control,
             config,
-            dial: tls.dial,
+            dial,
             local,
             progress,
             stop: CancellationToken::new(),
             client_servers: TaskTracker::new(),
             stop_peers: CancellationToken::new(),
             peer_servers: TaskTracker::new(),
-        };
-        for (port, security) in peer_ports {
-            running.peer_servers.spawn(server::serve(
-                port,
-                security,
-                running.peers.clone(),
-                running.stop_peers.clone(),
-                // Their streams have no end of their own, and consensus has stopped before.
-                Duration::ZERO,
-            ));
-        }
-        for (port, security) in client_ports {
-            running.client_servers.spawn(server::serve(
-                port,
-                security,
-                running.clients.clone(),
-                running.stop.clone(),
-                server::DRAIN_TIMEOUT,
-            ));
-        }
-        Ok(running)
+        })
+    }
+
+    /// What stands behind the peer port.
+    pub fn peers(&self) -> Port<PeerPort> {
+        self.peers.clone()
+    }
+
+    /// What stands behind the client port.
+    pub fn clients(&self) -> Port<api::ClientPort> {
+        self.clients.clone()
     }
 
     /// Gets the node into its cluster and starts serving.
@@ -203,7 +239,7 @@ impl Running {
     /// # Errors
     /// When storage or bootstrap refuse.
     pub async fn start(&mut self, env: Env) -> anyhow::Result<Node> {
-        let client = ControlClient::new(self.dial.clone());
+        let client = ControlClient::over(env.carry.clone(), self.dial.clone());
         let authenticator =
             Authenticator::new(&self.config.tokens, env.unix_time.clone()).context("--auth-token")?;
         let identity = self.local.lock().identity().clone();
@@ -216,7 +252,7 @@ impl Running {
         let identity = self.local.lock().identity().clone();
         let dir = self.config.data_dir.clone();
         let on_sync = api::wal_sync_observer();
-        let wal = storage::open_log((env.disk)(&dir.join("wal"))?, &identity, on_sync)
+        let wal = storage::open_log(&env.log, &dir.join("wal"), &identity, on_sync)
             .map_err(|error| error.context("the log cannot be used"))?;
         self.local.lock().update(|identity| identity.log_created = true)?;
         let start = match first {
@@ -229,8 +265,7 @@ impl Running {
         let identity = self.local.lock().identity().clone();
         let cluster_id = identity.cluster_id.context("bootstrap ends with a cluster id")?;
         let network = Network::new(cluster_id, env.dial.clone(), self.dial.clone());
-        let store =
-            tokio::task::spawn_blocking(move || (env.store)(&dir.join("store"), cluster_id)).await??;
+        let store = elsewhere(move || (env.store)(&dir.join("store"), cluster_id)).await??;
         self.restore(&wal, &store, &start).await?;
         storage::reconcile(&wal, &store, &identity, &network, &self.progress).await?;
         let ids = Ids {
@@ -241,13 +276,18 @@ impl Running {
             wal,
             store,
             network: network.clone(),
-            client,
+            client: client.clone(),
             authenticator,
             clock: ClusterClock::new(env.monotonic),
         };
         let node = self.start_raft(ids, parts).await?;
         self.found(&node, &start).await?;
-        self.serve(&node, network, start == Start::Join);
+        let around = Around {
+            network,
+            client,
+            free_bytes: env.free_bytes,
+        };
+        self.serve(&node, around, start == Start::Join);
         Ok(node)
     }
 
@@ -423,7 +463,12 @@ impl Running {
     }
 
     /// Puts the APIs in place and starts what runs beside them.
-    fn serve(&self, node: &Node, network: Network, join: bool) {
+    fn serve(&self, node: &Node, around: Around, join: bool) {
+        let Around {
+            network,
+            client,
+            free_bytes,
+        } = around;
         let inner = &node.inner;
         let Ids {
             cluster_id,
@@ -474,12 +519,12 @@ impl Running {
             refused.send_replace(Some(why));
         });
         self.background(node, membership.pilot());
-        self.background(node, inner.space.clone().watch(self.config.data_dir.clone()));
+        let dir = self.config.data_dir.clone();
+        self.background(node, inner.space.clone().watch(dir, free_bytes));
         self.background(node, alarms::run(node.clone()));
         if let Some(retention) = self.config.retention {
             self.background(node, compaction::run(node.clone(), retention));
         }
-        let client = ControlClient::new(self.dial.clone());
         let checks = self.config.corruption_checks;
         self.background(node, corruption::run(node.clone(), client, checks));
         self.background(node, upkeep::sweep(inner.store.clone()));

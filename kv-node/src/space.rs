@@ -23,6 +23,9 @@ const LOG_QUEUE_BYTES_MAX: usize = 64 << 20;
 /// How long a follower waits before it looks again whether its log has caught up.
 const LOG_BEHIND_PAUSE: Duration = Duration::from_millis(5);
 
+/// Says how many bytes are free for this process in a directory.
+pub type FreeBytes = Arc<dyn Fn(&Path) -> std::io::Result<u64> + Send + Sync>;
+
 /// Watches room on disk. Clones share it.
 #[derive(Clone)]
 pub struct Space {
@@ -66,15 +69,15 @@ impl Space {
     }
 
     /// Looks at the disk of `dir` until the task is dropped; says when room ends and comes back.
-    pub async fn watch(self, dir: impl AsRef<Path>) {
+    pub async fn watch(self, dir: impl AsRef<Path>, free_bytes: FreeBytes) {
         loop {
-            self.look(dir.as_ref());
+            self.look(dir.as_ref(), free_bytes(dir.as_ref()));
             tokio::time::sleep(CHECK_INTERVAL).await;
         }
     }
 
-    fn look(&self, dir: &Path) {
-        let free = match free_bytes(dir) {
+    fn look(&self, dir: &Path, free_bytes: std::io::Result<u64>) {
+        let free = match free_bytes {
             Ok(free) => free,
             Err(error) => return tracing::warn!(%error, dir = %dir.display(), "cannot read the free space"),
         };
@@ -92,7 +95,11 @@ impl Space {
     }
 }
 
-fn free_bytes(dir: &Path) -> std::io::Result<u64> {
+/// Asks the file system.
+///
+/// # Errors
+/// When it does not say.
+pub fn free_bytes(dir: &Path) -> std::io::Result<u64> {
     let stat = rustix::fs::statvfs(dir)?;
     Ok(stat.f_bavail * stat.f_frsize)
 }

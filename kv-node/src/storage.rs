@@ -11,12 +11,14 @@ use anyhow::{Context, ensure};
 use futures::StreamExt;
 use kv_proto::peer::FetchSnapshotRequest;
 use kv_store::{SnapshotHeader, Store};
-use kv_wal::{Disk, SyncObserver, Wal};
+use kv_wal::{RealDisk, SyncObserver, Wal};
 use tokio::sync::watch;
 
 use crate::{
+    blocking::elsewhere,
     codec,
     identity::Identity,
+    node::OpenLog,
     raft::{log_store::durable, network::Network, receive, state_machine::RaftPoint},
 };
 
@@ -28,11 +30,24 @@ const FETCH_PAUSE: Duration = Duration::from_millis(500);
 const LOG_MISSING: &str = "the log of this node is missing: what it promised to the others is lost. \
     Remove the member and start it with --join and an empty data directory";
 
-/// Opens the log.
+/// Opens a log in a directory of the file system, which is made if it is missing.
+///
+/// # Errors
+/// When the directory refuses, and see [`kv_wal::OpenError`].
+pub fn open_log_in(dir: &Path, options: kv_wal::Options) -> anyhow::Result<(Wal, kv_wal::Recovery)> {
+    Ok(Wal::open(Arc::new(RealDisk::new(dir)?), options)?)
+}
+
+/// Opens the log of a node.
 ///
 /// # Errors
 /// When it is missing though there was one, damaged before its tail, or of a newer version.
-pub fn open_log(disk: Arc<dyn Disk>, identity: &Identity, on_sync: SyncObserver) -> anyhow::Result<Wal> {
+pub fn open_log(
+    open: &OpenLog,
+    dir: &Path,
+    identity: &Identity,
+    on_sync: SyncObserver,
+) -> anyhow::Result<Wal> {
     let options = kv_wal::Options {
         log_id: identity.node_id,
         cache_bytes: LOG_CACHE_BYTES,
@@ -42,7 +57,7 @@ pub fn open_log(disk: Arc<dyn Disk>, identity: &Identity, on_sync: SyncObserver)
         queue_bytes: usize::MAX,
         ..kv_wal::Options::default()
     };
-    let (wal, found) = Wal::open(disk, options)?;
+    let (wal, found) = open(dir, options)?;
     ensure!(!(found.created && identity.log_created), LOG_MISSING);
     tracing::info!(
         segments = found.segments,
@@ -152,7 +167,7 @@ async fn fetch(
     let index = header.index;
     let prepared = receive::receive(store, header, frames).await?;
     let store = store.clone();
-    tokio::task::spawn_blocking(move || store.install(prepared))
+    elsewhere(move || store.install(prepared))
         .await
         .map_err(io::Error::other)??;
     tracing::info!(peer = member.name, index, "store rebuilt from a peer's snapshot");

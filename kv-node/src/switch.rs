@@ -17,7 +17,6 @@ use futures::{
     TryFutureExt,
     future::{Either, MapOk},
 };
-use hyper::body::Incoming;
 use tower::Service;
 
 /// A gRPC service at its path, and a router for all other paths.
@@ -31,10 +30,11 @@ pub struct Front<G> {
     pub rest: Router,
 }
 
-impl<G, B> Service<Request<Incoming>> for Front<G>
+impl<G, B, R> Service<Request<R>> for Front<G>
 where
-    G: Service<Request<Incoming>, Response = http::Response<B>, Error = Infallible>,
+    G: Service<Request<R>, Response = http::Response<B>, Error = Infallible>,
     B: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+    R: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     type Response = Response;
     type Error = Infallible;
@@ -45,7 +45,7 @@ where
         self.grpc.poll_ready(context)
     }
 
-    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+    fn call(&mut self, request: Request<R>) -> Self::Future {
         if request.uri().path().starts_with(self.path) {
             Either::Left(self.grpc.call(request).map_ok(|response| response.map(Body::new)))
         } else {
@@ -84,9 +84,10 @@ impl<S> Port<S> {
     }
 }
 
-impl<S> Service<Request<Incoming>> for Port<S>
+impl<S, R> Service<Request<R>> for Port<S>
 where
-    S: Service<Request<Incoming>, Response = Response, Error = Infallible> + Clone,
+    S: Service<Request<R>, Response = Response, Error = Infallible> + Clone,
+    R: http_body::Body<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
 {
     type Response = Response;
     type Error = Infallible;
@@ -97,7 +98,7 @@ where
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+    fn call(&mut self, request: Request<R>) -> Self::Future {
         match self.service.get() {
             Some(service) => Either::Left(service.clone().call(request)),
             None => Either::Right(self.before.call(request)),

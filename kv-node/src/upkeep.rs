@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 
 use crate::{
     api,
+    blocking::elsewhere,
     bootstrap::control::Local,
     node::Node,
     raft::{
@@ -74,7 +75,7 @@ pub(crate) async fn sweep(store: Store) {
     loop {
         let step = {
             let store = store.clone();
-            tokio::task::spawn_blocking(move || store.sweep_step()).await
+            elsewhere(move || store.sweep_step()).await
         };
         match step {
             Ok(Ok(true)) => tokio::time::sleep(SWEEP_PAUSE).await,
@@ -140,9 +141,7 @@ pub(crate) async fn remember_members(raft: Raft, network: Network, local: Arc<Mu
         if !members.is_empty() {
             network.know(members.clone());
             let local = local.clone();
-            let saved = tokio::task::spawn_blocking(move || {
-                local.lock().update(|identity| identity.members = members)
-            });
+            let saved = elsewhere(move || local.lock().update(|identity| identity.members = members));
             if let Ok(Err(error)) = saved.await {
                 tracing::warn!(%error, "members not remembered");
             }

@@ -59,7 +59,7 @@ pub(crate) fn apply(live: &Live, entries: &[Entry], raft: Bytes) -> Result<Appli
         });
     };
     assert_contiguous(live, entries);
-    live.queue.admit()?;
+    live.admit()?;
     let commands = || entries.iter().filter_map(|(_, command)| command.as_ref());
     let fetched = prefetch(live, commands())?;
 

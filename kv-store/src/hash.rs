@@ -59,7 +59,7 @@ impl Store {
         if revision < compacted {
             return Err(Error::Compacted.into());
         }
-        live.queue.wait_written(items)?;
+        live.wait_written(items)?;
         let mut hash = HashKv {
             hash: 0,
             compacted,

@@ -24,6 +24,7 @@ use parking_lot::Mutex;
 use crate::{
     engine::{Engine, EngineError, MemEngine, SledEngine, SledOptions},
     error::OpenError,
+    sim::SimDir,
 };
 
 /// The version of the whole format: layout, keys, records.
@@ -38,7 +39,7 @@ pub(crate) struct Current {
     pub(crate) durable_index: u64,
 }
 
-const FIRST: Current = Current {
+pub(crate) const FIRST: Current = Current {
     generation: 1,
     durable_index: 0,
 };
@@ -50,6 +51,8 @@ pub(crate) enum Home {
     Memory,
     /// In a directory.
     Disk(DiskHome),
+    /// In a simulated directory.
+    Simulated(SimDir),
 }
 
 /// An open store directory.
@@ -71,6 +74,14 @@ pub(crate) struct Generation {
 }
 
 impl Generation {
+    fn in_memory(number: u64, abandoned: bool) -> Generation {
+        Generation {
+            number,
+            dir: None,
+            abandoned: abandoned.into(),
+        }
+    }
+
     pub(crate) fn abandon(&self) {
         self.abandoned.store(true, Ordering::Relaxed);
     }
@@ -145,21 +156,22 @@ impl Home {
         match self {
             Home::Memory => FIRST,
             Home::Disk(home) => *home.current.lock(),
+            Home::Simulated(dir) => dir.current(),
         }
     }
 
     /// Opens the live generation's engine.
     pub(crate) fn open_live(&self) -> Result<(Arc<dyn Engine>, Generation), OpenError> {
         let number = self.current().generation;
-        let Home::Disk(home) = self else {
-            return Ok((
-                Arc::new(MemEngine::default()),
-                Generation {
-                    number,
-                    dir: None,
-                    abandoned: false.into(),
-                },
-            ));
+        let home = match self {
+            Home::Memory => {
+                return Ok((
+                    Arc::new(MemEngine::default()),
+                    Generation::in_memory(number, false),
+                ));
+            }
+            Home::Simulated(dir) => return Ok((dir.engine(number), Generation::in_memory(number, false))),
+            Home::Disk(home) => home,
         };
         let dir = home.generation_dir(number);
         let engine = SledEngine::open(&dir, &home.sled).map_err(|error| open_error(&home.dir, error))?;
@@ -177,15 +189,13 @@ impl Home {
 
     /// Makes an engine for a generation that is not live yet. Abandoned until [`Home::switch`].
     pub(crate) fn create_next(&self) -> Result<(Arc<dyn Engine>, Generation), EngineError> {
-        let Home::Disk(home) = self else {
-            return Ok((
-                Arc::new(MemEngine::default()),
-                Generation {
-                    number: 0,
-                    dir: None,
-                    abandoned: true.into(),
-                },
-            ));
+        let home = match self {
+            Home::Memory => return Ok((Arc::new(MemEngine::default()), Generation::in_memory(0, true))),
+            Home::Simulated(dir) => {
+                let number = dir.next_generation();
+                return Ok((dir.engine(number), Generation::in_memory(number, true)));
+            }
+            Home::Disk(home) => home,
         };
         let last = generations(&home.dir)?
             .into_iter()
@@ -207,14 +217,18 @@ impl Home {
 
     /// Makes a generation the live one, with that index durable in it.
     pub(crate) fn switch(&self, to: &Generation, durable_index: u64) -> Result<(), EngineError> {
-        if let Home::Disk(home) = self {
-            let mut current = home.current.lock();
-            let next = Current {
-                generation: to.number,
-                durable_index,
-            };
-            write(&home.dir, next)?;
-            *current = next;
+        let next = Current {
+            generation: to.number,
+            durable_index,
+        };
+        match self {
+            Home::Memory => {}
+            Home::Simulated(dir) => dir.set_current(next)?,
+            Home::Disk(home) => {
+                let mut current = home.current.lock();
+                write(&home.dir, next)?;
+                *current = next;
+            }
         }
         to.keep();
         Ok(())
@@ -222,15 +236,26 @@ impl Home {
 
     /// Records that an index is durable in a generation, unless that is no longer the live one.
     pub(crate) fn record_durable(&self, of: &Generation, durable_index: u64) -> Result<(), EngineError> {
-        if let Home::Disk(home) = self {
-            let mut current = home.current.lock();
-            if current.generation == of.number && current.durable_index < durable_index {
-                let next = Current {
-                    durable_index,
-                    ..*current
-                };
-                write(&home.dir, next)?;
-                *current = next;
+        let newer = |current: Current| {
+            let is_newer = current.generation == of.number && current.durable_index < durable_index;
+            is_newer.then_some(Current {
+                durable_index,
+                ..current
+            })
+        };
+        match self {
+            Home::Memory => {}
+            Home::Simulated(dir) => {
+                if let Some(next) = newer(dir.current()) {
+                    dir.set_current(next)?;
+                }
+            }
+            Home::Disk(home) => {
+                let mut current = home.current.lock();
+                if let Some(next) = newer(*current) {
+                    write(&home.dir, next)?;
+                    *current = next;
+                }
             }
         }
         Ok(())

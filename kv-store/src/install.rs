@@ -150,7 +150,7 @@ impl Store {
             generation,
         } = prepared;
         self.inner.home.switch(&generation, header.index)?;
-        let live = Live::start(engine, generation, state, meta, self.inner.options.cache_bytes)?;
+        let live = Live::start(engine, generation, state, meta, &self.inner.options)?;
         let old = std::mem::replace(&mut *self.inner.live.write(), Arc::new(live));
         self.inner.durable.fetch_max(header.index, Ordering::AcqRel);
         old.generation.abandon();

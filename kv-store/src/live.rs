@@ -17,7 +17,7 @@ use parking_lot::{Mutex, RwLock};
 use quick_cache::{Weighter, sync::Cache};
 
 use crate::{
-    AppliedPoint,
+    AppliedPoint, Drive, Options,
     engine::{Engine, EngineError},
     error::Fault,
     home::Generation,
@@ -46,6 +46,12 @@ impl Weighter<Revision, KeyValue> for Weight {
     }
 }
 
+/// Who brings the queue into the engine.
+enum Driver {
+    Thread(Option<JoinHandle<()>>),
+    Caller(Mutex<Writer>),
+}
+
 pub(crate) struct Live {
     pub(crate) core: RwLock<Core>,
     pub(crate) queue: Arc<Queue>,
@@ -54,7 +60,7 @@ pub(crate) struct Live {
     pub(crate) sweep: Mutex<Sweep>,
     /// Views that need what they see to stay. Changed with the core locked.
     pins: AtomicUsize,
-    writer: Option<JoinHandle<()>>,
+    writer: Driver,
     pub(crate) cluster_id: Option<u64>,
     pub(crate) engine: Arc<dyn Engine>,
     /// Last, so that the engine is closed before its files may be removed.
@@ -70,8 +76,9 @@ impl Live {
         generation: Generation,
         state: State,
         meta: Meta,
-        cache_bytes: u64,
+        options: &Options,
     ) -> Result<Live, Fault> {
+        let cache_bytes = options.cache_bytes;
         let queue = Arc::new(Queue::default());
         let entries = usize::try_from(cache_bytes / TYPICAL_VALUE_BYTES).unwrap_or(usize::MAX);
         let core = Core {
@@ -80,15 +87,18 @@ impl Live {
         };
         let sweep = Sweep::new(meta.swept);
         let cluster_id = meta.cluster_id;
-        let writer = Writer::start(queue.clone(), engine.clone(), meta)
-            .map_err(|error| Fault::Engine(EngineError::from(error)))?;
+        let writer = Writer::new(queue.clone(), engine.clone(), meta);
+        let writer = match options.drive {
+            Drive::Thread => Driver::Thread(Some(writer.start().map_err(EngineError::from)?)),
+            Drive::Caller => Driver::Caller(Mutex::new(writer)),
+        };
         Ok(Live {
             core: RwLock::new(core),
             queue,
             cache: Cache::with_weighter(entries, cache_bytes, Weight),
             sweep: Mutex::new(sweep),
             pins: AtomicUsize::new(0),
-            writer: Some(writer),
+            writer,
             cluster_id,
             engine,
             generation,
@@ -116,6 +126,32 @@ impl Live {
         Ok(kv)
     }
 
+    /// Brings one batch into the engine, if nobody else does; false if there is nothing to bring.
+    pub(crate) fn drive(&self) -> Result<bool, Fault> {
+        match &self.writer {
+            Driver::Thread(_) => Ok(false),
+            Driver::Caller(writer) => writer.lock().step(),
+        }
+    }
+
+    /// Waits until that many items are in the engine.
+    ///
+    /// # Errors
+    /// If the disk is full, or the writer has given up.
+    pub(crate) fn wait_written(&self, items: u64) -> Result<(), Fault> {
+        while !self.queue.has_written(items) && self.drive()? {}
+        self.queue.wait_written(items)
+    }
+
+    /// Waits until there is room for another item.
+    ///
+    /// # Errors
+    /// If there is none and the disk is full, or if the writer has given up.
+    pub(crate) fn admit(&self) -> Result<(), Fault> {
+        while self.queue.is_full() && self.drive()? {}
+        self.queue.admit()
+    }
+
     pub(crate) fn forget(&self, dropped: &[Revision]) {
         for at in dropped {
             self.cache.remove(at);
@@ -135,10 +171,13 @@ impl Drop for Live {
     /// What is queued still goes into the engine, unless nobody will ever read it.
     fn drop(&mut self) {
         self.queue.close(self.generation.is_abandoned());
-        if let Some(writer) = self.writer.take()
-            && writer.join().is_err()
-        {
-            tracing::error!("the store's writing thread panicked");
+        match &mut self.writer {
+            Driver::Thread(thread) => {
+                if let Some(Err(_)) = thread.take().map(JoinHandle::join) {
+                    tracing::error!("the store's writing thread panicked");
+                }
+            }
+            Driver::Caller(writer) => writer.get_mut().run(),
         }
     }
 }

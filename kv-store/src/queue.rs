@@ -150,6 +150,11 @@ impl Queue {
         self.progress.lock().bytes > QUEUED_BYTES_MAX / 2
     }
 
+    /// Whether an applier would have to wait.
+    pub(crate) fn is_full(&self) -> bool {
+        self.progress.lock().bytes > QUEUED_BYTES_MAX
+    }
+
     /// Adds an item. Called with the state locked for writing, so that items and states keep step.
     pub(crate) fn push(&self, item: Item) {
         if !item.records.is_empty() {
@@ -215,6 +220,11 @@ impl Queue {
         Ok(())
     }
 
+    /// Whether that many items are in the engine.
+    pub(crate) fn has_written(&self, items: u64) -> bool {
+        self.progress.lock().written >= items
+    }
+
     /// Why the writer makes no progress, if it makes none.
     pub(crate) fn trouble(&self) -> Option<Fault> {
         let progress = self.progress.lock();
@@ -235,6 +245,12 @@ impl Queue {
                 None => self.work.wait(&mut progress),
             }
         }
+    }
+
+    /// The writer: the items of the next batch, if there are any, without waiting for more.
+    pub(crate) fn ready_batch(&self) -> Option<Vec<Arc<Item>>> {
+        let progress = self.progress.lock();
+        (!progress.items.is_empty()).then(|| first_batch(&progress.items))
     }
 
     /// The writer: the first `count` items are in the engine.

@@ -102,7 +102,7 @@ impl Store {
             let facts = core.state.facts().collect();
             (header, core.state.keys(), facts, live.queue.pushed())
         });
-        live.queue.wait_written(items)?;
+        live.wait_written(items)?;
         Ok(SnapshotView {
             pin,
             header,

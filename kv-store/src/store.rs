@@ -22,7 +22,19 @@ use crate::{
     live::{Live, Missing},
     load::{LoadError, load},
     prefetch::{may_take_long, prefetch_txn},
+    sim::SimDir,
 };
+
+/// Who brings what is applied into the engine.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Drive {
+    /// A thread of the store's own.
+    #[default]
+    Thread,
+    /// Whoever calls [`Store::drive`], and whoever would have to wait for the thread. For simulations, where
+    /// everything happens on one thread, at a moment of their choosing.
+    Caller,
+}
 
 /// Settings of a store.
 #[derive(Debug, Clone)]
@@ -34,6 +46,8 @@ pub struct Options {
     pub cluster_id: Option<u64>,
     /// Settings of the engine on disk.
     pub sled: SledOptions,
+    /// Who brings what is applied into the engine.
+    pub drive: Drive,
 }
 
 impl Default for Options {
@@ -42,6 +56,7 @@ impl Default for Options {
             cache_bytes: 48 << 20,
             cluster_id: None,
             sled: SledOptions::default(),
+            drive: Drive::default(),
         }
     }
 }
@@ -95,6 +110,14 @@ impl Store {
         Store::open_in(Home::Memory, options, Path::new("memory"))
     }
 
+    /// Opens the store in a simulated directory.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_simulated(dir: &SimDir, options: Options) -> Result<Store, OpenError> {
+        Store::open_in(Home::Simulated(dir.mount()), options, Path::new("simulated"))
+    }
+
     fn open_in(home: Home, options: Options, dir: &Path) -> Result<Store, OpenError> {
         let durable = home.current().durable_index;
         let (engine, generation) = home.open_live()?;
@@ -123,11 +146,9 @@ impl Store {
             duration_ms = loaded.duration.as_millis(),
             "store open"
         );
-        let live = Live::start(engine, generation, state, meta, options.cache_bytes).map_err(|fault| {
-            OpenError::Io {
-                dir: dir.to_owned(),
-                reason: fault.to_string(),
-            }
+        let live = Live::start(engine, generation, state, meta, &options).map_err(|fault| OpenError::Io {
+            dir: dir.to_owned(),
+            reason: fault.to_string(),
         })?;
         let inner = Inner {
             options,
@@ -325,6 +346,15 @@ impl Store {
         Ok(core.state.read_txn(&values, txn).map_err(Fault::from)?)
     }
 
+    /// Brings one batch of what is applied into the engine, where [`Drive::Caller`] was chosen; false if nothing
+    /// waited.
+    ///
+    /// # Errors
+    /// [`Fault`]: [`Fault::NoSpace`] for now, any other for good.
+    pub fn drive(&self) -> Result<bool, Fault> {
+        self.live().drive()
+    }
+
     /// Makes everything applied before the call durable against a power cut, and returns the
     /// durable index.
     ///
@@ -343,7 +373,7 @@ impl Store {
         if index <= self.durable_index() {
             return Ok(self.durable_index());
         }
-        live.queue.wait_written(items)?;
+        live.wait_written(items)?;
         live.engine.sync()?;
         self.inner.home.record_durable(&live.generation, index)?;
         self.inner.durable.fetch_max(index, Ordering::AcqRel);

@@ -85,7 +85,7 @@ impl Store {
     pub fn sweep_step(&self) -> Result<bool, Fault> {
         let live = self.live();
         let mut sweep = live.sweep.lock();
-        live.queue.admit()?;
+        live.admit()?;
         let dropped = {
             let mut core = live.core.write();
             // Looked at with the state locked, as pins are set: what is dropped here no later pin sees.
@@ -109,7 +109,7 @@ impl Store {
         };
         live.forget(&dropped);
         // The engine's pace is the sweep's: the backlog does not move into the queue.
-        live.queue.wait_written(live.queue.pushed())?;
+        live.wait_written(live.queue.pushed())?;
         Ok(true)
     }
 }

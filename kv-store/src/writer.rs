@@ -32,33 +32,47 @@ pub(crate) struct Writer {
 }
 
 impl Writer {
-    /// Starts the thread. It ends when the queue is closed, or with the first failure other than a full disk.
-    pub(crate) fn start(
-        queue: Arc<Queue>,
-        engine: Arc<dyn Engine>,
-        meta: Meta,
-    ) -> io::Result<JoinHandle<()>> {
-        let writer = Writer { queue, engine, meta };
-        thread::Builder::new()
-            .name("store-writer".into())
-            .spawn(move || writer.run())
+    pub(crate) fn new(queue: Arc<Queue>, engine: Arc<dyn Engine>, meta: Meta) -> Writer {
+        Writer { queue, engine, meta }
     }
 
-    fn run(mut self) {
+    /// Starts the thread. It ends when the queue is closed, or with the first failure other than a full disk.
+    pub(crate) fn start(mut self) -> io::Result<JoinHandle<()>> {
+        thread::Builder::new()
+            .name("store-writer".into())
+            .spawn(move || self.run())
+    }
+
+    /// Writes one batch, of what there is at once; false if there was nothing.
+    pub(crate) fn step(&mut self) -> Result<bool, Fault> {
+        match self.queue.ready_batch() {
+            Some(items) => self.take(&items),
+            None => Ok(false),
+        }
+    }
+
+    /// Writes batches until the queue is closed and empty.
+    pub(crate) fn run(&mut self) {
         // Whoever waits for this thread must hear of its end, even if an assertion ends it.
         let last_word = LastWord(self.queue.clone());
         while let Some(items) = self.queue.next_batch() {
-            match self.write(&items) {
-                Ok(true) => self.queue.batch_written(items.len()),
-                Ok(false) => break,
-                Err(fault) => {
-                    tracing::error!("the store takes no more writes: {fault}");
-                    self.queue.fail(fault);
-                    break;
-                }
+            if !matches!(self.take(&items), Ok(true)) {
+                break;
             }
         }
         drop(last_word);
+    }
+
+    /// Writes the items and says so; false if the queue was closed while the disk was full.
+    fn take(&mut self, items: &[Arc<Item>]) -> Result<bool, Fault> {
+        let written = self.write(items).inspect_err(|fault| {
+            tracing::error!("the store takes no more writes: {fault}");
+            self.queue.fail(fault.clone());
+        })?;
+        if written {
+            self.queue.batch_written(items.len());
+        }
+        Ok(written)
     }
 
     /// Writes the items in one batch; false if the queue was closed while the disk was full.
@@ -275,7 +289,8 @@ mod tests {
 
     fn start(engine: &Arc<Moody>) -> (Arc<Queue>, JoinHandle<()>) {
         let queue = Arc::new(Queue::default());
-        let thread = Writer::start(queue.clone(), engine.clone(), Meta::empty(None)).expect("starts");
+        let writer = Writer::new(queue.clone(), engine.clone(), Meta::empty(None));
+        let thread = writer.start().expect("starts");
         (queue, thread)
     }
 

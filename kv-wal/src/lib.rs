@@ -58,7 +58,9 @@ mod writer;
 
 pub use disk::{Disk, DiskFile};
 pub use error::OpenError;
-pub use options::{Drive, MAX_SEGMENT_BYTES, MAX_STATE_BYTES, Options, Recovery, Stats, SyncObserver, Torn};
+pub use options::{
+    Drive, MAX_SEGMENT_BYTES, MAX_STATE_BYTES, Options, Recovery, RequestObserver, Stats, SyncObserver, Torn,
+};
 pub use real::RealDisk;
 pub use types::{Entry, Position};
 pub use wal::Wal;

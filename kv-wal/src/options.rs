@@ -16,6 +16,9 @@ pub const MAX_SEGMENT_BYTES: u64 = 1 << 30;
 /// Called after every sync with the time it took.
 pub type SyncObserver = Arc<dyn Fn(Duration) + Send + Sync>;
 
+/// Called after every request that joins the queue.
+pub type RequestObserver = Arc<dyn Fn() + Send + Sync>;
+
 /// Who runs the writer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Drive {
@@ -52,6 +55,8 @@ pub struct Options {
     pub drive: Drive,
     /// Observes how long syncs take; called by the writer, must be quick.
     pub on_sync: Option<SyncObserver>,
+    /// Tells whoever drives the log that there is something to write; must be quick.
+    pub on_request: Option<RequestObserver>,
 }
 
 impl Default for Options {
@@ -66,6 +71,7 @@ impl Default for Options {
             full_retry: Duration::from_millis(250),
             drive: Drive::Thread,
             on_sync: None,
+            on_request: None,
         }
     }
 }

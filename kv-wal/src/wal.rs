@@ -167,6 +167,9 @@ impl Wal {
                 state.enqueue(records, Some(done));
                 drop(state);
                 shared.wake.notify_one();
+                if let Some(told) = &shared.options.on_request {
+                    told();
+                }
             }
             Err(error) => {
                 drop(state);

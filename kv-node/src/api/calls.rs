@@ -8,7 +8,10 @@ use kv_proto::etcdserverpb::ResponseHeader;
 use tokio::{sync::Semaphore, time::Instant};
 
 use super::{errors::ApiError, metrics::Metrics};
-use crate::{blocking::may_wait, node::Node};
+use crate::{
+    blocking::{elsewhere, may_wait},
+    node::Node,
+};
 
 /// The node as the services see it. Clones share it.
 #[derive(Clone)]
@@ -163,7 +166,7 @@ impl Api {
     pub(super) async fn sweep(&self) -> Result<(), ApiError> {
         loop {
             let store = self.0.node.store().clone();
-            let step = tokio::task::spawn_blocking(move || store.sweep_step()).await;
+            let step = elsewhere(move || store.sweep_step()).await;
             match step.map_err(|error| ApiError::Store(error.to_string()))? {
                 Ok(true) => tokio::task::yield_now().await,
                 Ok(false) => return Ok(()),

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     backup,
+    blocking::elsewhere,
     node::{MemberInfo, ProposeError},
 };
 
@@ -91,7 +92,7 @@ impl MaintenanceService {
     /// Reads every record up to the revision: not on a thread that serves requests.
     async fn hash_kv(&self, request: pb::HashKvRequest) -> Result<pb::HashKvResponse, ApiError> {
         let store = self.0.node().store().clone();
-        let hashed = tokio::task::spawn_blocking(move || store.hash_kv(request.revision.max(0)))
+        let hashed = elsewhere(move || store.hash_kv(request.revision.max(0)))
             .await
             .map_err(|error| ApiError::Store(error.to_string()))??;
         Ok(pb::HashKvResponse {
@@ -108,7 +109,7 @@ impl MaintenanceService {
     async fn defragment(&self) -> Result<pb::DefragmentResponse, ApiError> {
         self.0.sweep().await?;
         let store = self.0.node().store().clone();
-        tokio::task::spawn_blocking(move || store.sync())
+        elsewhere(move || store.sync())
             .await
             .map_err(|error| ApiError::Store(error.to_string()))??;
         Ok(pb::DefragmentResponse {

@@ -335,9 +335,24 @@ async fn autopilot(State(control): State<Control>) -> Json<Option<Report>> {
     Json(control.members.get().and_then(|members| members.autopilot()))
 }
 
+/// Carries one control call: the seam by which a simulation replaces the network.
+pub type Carry = Arc<dyn Fn(Request<Bytes>) -> BoxFuture<'static, Carried> + Send + Sync>;
+/// What became of a call that was carried.
+pub type Carried = Result<(StatusCode, Bytes), NotCarried>;
+
+/// Why a call has no answer.
+#[derive(Debug, Clone)]
+pub enum NotCarried {
+    /// It was never sent.
+    Unreached(String),
+    /// It may have been heard.
+    Unanswered(String),
+}
+
 /// The client side of the control calls. Each has a connection of its own: they are rare.
 #[derive(Clone)]
 pub struct ControlClient {
+    carry: Option<Carry>,
     tls: Option<ClientTls>,
     /// What was said of each peer with which TLS failed, so that it is said once.
     told: Arc<Mutex<BTreeMap<String, String>>>,
@@ -346,7 +361,13 @@ pub struct ControlClient {
 impl ControlClient {
     /// A client; `tls` is for https URLs.
     pub fn new(tls: Option<ClientTls>) -> ControlClient {
+        ControlClient::over(None, tls)
+    }
+
+    /// A client whose calls are carried by `carry`, if there is one, instead of connections.
+    pub fn over(carry: Option<Carry>, tls: Option<ClientTls>) -> ControlClient {
         ControlClient {
+            carry,
             tls,
             told: Arc::default(),
         }
@@ -476,38 +497,21 @@ impl ControlClient {
             url: url.clone(),
             why,
         };
-        let connector = Connector {
-            tls: self.tls.clone(),
-            alpn: Alpn::Http1,
-            server_name,
-        };
         let request = request(method, &url, body).map_err(|error| unanswered(error.to_string()))?;
-        let unreached = |why: String| {
-            self.tell(base, &why);
-            ControlError::Unreached {
+        let carried = match &self.carry {
+            Some(carry) => match tokio::time::timeout(limit, carry(request)).await {
+                Ok(carried) => carried,
+                Err(_) => Err(NotCarried::Unanswered(format!("no answer within {limit:?}"))),
+            },
+            None => self.connect_and_ask(base, server_name, request, limit).await,
+        };
+        let (status, bytes) = carried.map_err(|error| match error {
+            NotCarried::Unreached(why) => ControlError::Unreached {
                 url: url.clone(),
                 why,
-            }
-        };
-        let connected = tokio::time::timeout(CALL_TIMEOUT, connector.connect(request.uri())).await;
-        let stream = match connected {
-            Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return Err(unreached(error.to_string())),
-            Err(_) => {
-                return Err(unreached(format!("no connection within {CALL_TIMEOUT:?}")));
-            }
-        };
-        // A peer that refuses our certificate says so in place of its answer.
-        let (stream, first) = heard(stream);
-        let (status, bytes) = match tokio::time::timeout(limit, exchange(stream, request)).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(why)) => {
-                let why = first.await.ok().and_then(Result::err).unwrap_or(why);
-                self.tell(base, &why);
-                return Err(unanswered(why));
-            }
-            Err(_) => return Err(unanswered(format!("no answer within {limit:?}"))),
-        };
+            },
+            NotCarried::Unanswered(why) => unanswered(why),
+        })?;
         if !status.is_success() {
             return Err(ControlError::Status {
                 status: status.as_u16(),
@@ -517,9 +521,45 @@ impl ControlClient {
         }
         serde_json::from_slice(&bytes).map_err(|error| unanswered(error.to_string()))
     }
+
+    /// One call on a connection of its own.
+    async fn connect_and_ask(
+        &self,
+        base: &str,
+        server_name: Option<String>,
+        request: Request<Bytes>,
+        limit: Duration,
+    ) -> Carried {
+        let connector = Connector {
+            tls: self.tls.clone(),
+            alpn: Alpn::Http1,
+            server_name,
+        };
+        let unreached = |why: String| {
+            self.tell(base, &why);
+            NotCarried::Unreached(why)
+        };
+        let connected = tokio::time::timeout(CALL_TIMEOUT, connector.connect(request.uri())).await;
+        let stream = match connected {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return Err(unreached(error.to_string())),
+            Err(_) => return Err(unreached(format!("no connection within {CALL_TIMEOUT:?}"))),
+        };
+        // A peer that refuses our certificate says so in place of its answer.
+        let (stream, first) = heard(stream);
+        match tokio::time::timeout(limit, exchange(stream, request.map(Full::new))).await {
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(why)) => {
+                let why = first.await.ok().and_then(Result::err).unwrap_or(why);
+                self.tell(base, &why);
+                Err(NotCarried::Unanswered(why))
+            }
+            Err(_) => Err(NotCarried::Unanswered(format!("no answer within {limit:?}"))),
+        }
+    }
 }
 
-fn request(method: Method, url: &str, body: Option<impl Serialize>) -> anyhow::Result<Request<Full<Bytes>>> {
+fn request(method: Method, url: &str, body: Option<impl Serialize>) -> anyhow::Result<Request<Bytes>> {
     let uri: Uri = url.parse()?;
     let host = uri.authority().map_or("", Authority::as_str).to_owned();
     let request = Request::builder()
@@ -527,7 +567,7 @@ fn request(method: Method, url: &str, body: Option<impl Serialize>) -> anyhow::R
         .uri(uri)
         .header(header::HOST, host);
     Ok(match body {
-        None => request.body(Full::default())?,
+        None => request.body(Bytes::new())?,
         Some(body) => request
             .header(header::CONTENT_TYPE, "application/json")
             .body(serde_json::to_vec(&body)?.into())?,

@@ -119,9 +119,14 @@ impl Leadership {
 
     /// Waits until there is news of leader or membership, or until `deadline`; `false` at the deadline.
     pub async fn changed(&mut self, deadline: Instant) -> bool {
-        matches!(
-            tokio::time::timeout_at(deadline, self.metrics.changed()).await,
-            Ok(Ok(()))
-        )
+        match tokio::time::timeout_at(deadline, self.metrics.changed()).await {
+            Ok(Ok(())) => true,
+            // Raft has stopped. There will be no news, and who asks again and again must not do so without a pause.
+            Ok(Err(_)) => {
+                tokio::time::sleep_until(deadline).await;
+                false
+            }
+            Err(_) => false,
+        }
     }
 }

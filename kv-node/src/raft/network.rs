@@ -13,9 +13,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use kv_proto::peer::{Frame, peer_client::PeerClient};
-use kv_store::SnapshotView;
+use kv_store::{Fault, SnapshotView};
 use kv_tls::{Alpn, ClientTls, Connector};
 use openraft::{
     OptionalSend, RPCTypes, RaftNetworkFactory,
@@ -32,16 +33,18 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::sync::mpsc;
 use tonic::{
     Request, Response, Status, Streaming,
+    body::Body,
     metadata::{Ascii, MetadataValue},
     service::{Interceptor, interceptor::InterceptedService},
     transport::{Channel, Endpoint},
 };
+use tower::{BoxError, ServiceExt, util::BoxCloneSyncService};
 
 use super::{
     state_machine::SnapshotData,
     types::{Member, Snapshot, TypeConfig, Vote},
 };
-use crate::codec;
+use crate::{blocking::is_alone, codec};
 
 /// Names the cluster a peer call belongs to, as a decimal number.
 pub const CLUSTER_HEADER: &str = "quorate-cluster-id";
@@ -67,23 +70,38 @@ const SNAPSHOT_BYTES_PER_SECOND: f64 = (32 << 20) as f64;
 /// Size of one piece of a snapshot.
 pub const SNAPSHOT_CHUNK_BYTES: usize = 1 << 20;
 
+/// Why a call has no answer: what the transport says.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct CarryError(#[source] pub BoxError);
+
+/// Carries calls to a peer.
+pub type Transport = BoxCloneSyncService<http::Request<Body>, http::Response<Body>, CarryError>;
+
 /// A gRPC client of a peer.
-pub type Client = PeerClient<InterceptedService<Channel, Stamp>>;
+pub type Client = PeerClient<InterceptedService<Transport, Stamp>>;
 
 /// Opens a (lazy) connection, with what it takes for one with TLS: the seam by which a simulation replaces
 /// the network.
-pub type Dial = Arc<dyn Fn(Endpoint, Option<ClientTls>) -> Channel + Send + Sync>;
+pub type Dial = Arc<dyn Fn(Endpoint, Option<ClientTls>) -> Transport + Send + Sync>;
 
 /// Connects over TCP, as the URL says with or without TLS.
-pub fn dial(endpoint: Endpoint, tls: Option<ClientTls>) -> Channel {
-    if endpoint.uri().scheme_str() != Some("https") {
-        return endpoint.connect_lazy();
-    }
-    endpoint.connect_with_connector_lazy(Connector {
-        tls,
-        alpn: Alpn::Http2,
-        server_name: None,
-    })
+pub fn dial(endpoint: Endpoint, tls: Option<ClientTls>) -> Transport {
+    let channel = if endpoint.uri().scheme_str() == Some("https") {
+        endpoint.connect_with_connector_lazy(Connector {
+            tls,
+            alpn: Alpn::Http2,
+            server_name: None,
+        })
+    } else {
+        endpoint.connect_lazy()
+    };
+    over_http2(channel)
+}
+
+/// Calls on a connection of tonic's.
+pub fn over_http2(channel: Channel) -> Transport {
+    BoxCloneSyncService::new(channel.map_err(|error| CarryError(error.into())))
 }
 
 /// Puts cluster and target on every call.
@@ -435,18 +453,24 @@ impl NetTransferLeader<TypeConfig> for Connection {
     }
 }
 
-/// The frames of a snapshot after its first: read from the store by a thread of its own.
+/// The frames of a snapshot after its first: read from the store by a thread of its own, or at once where there
+/// is only one.
 pub fn snapshot_chunks(view: SnapshotView) -> impl Stream<Item = Result<Frame, Status>> + Send + 'static {
+    let frame = |chunk: Result<Bytes, Fault>| {
+        let chunk = chunk.map_err(|fault| Status::data_loss(fault.to_string()));
+        chunk.map(|payload| Frame { payload })
+    };
+    if is_alone() {
+        let frames: Vec<_> = view.chunks(SNAPSHOT_CHUNK_BYTES).map(frame).collect();
+        return futures::stream::iter(frames).left_stream();
+    }
     let (sender, receiver) = mpsc::channel(SNAPSHOT_QUEUE_CHUNKS);
     tokio::task::spawn_blocking(move || {
         let (began, mut sent_bytes) = (Instant::now(), 0_u64);
-        for chunk in view.chunks(SNAPSHOT_CHUNK_BYTES) {
+        for frame in view.chunks(SNAPSHOT_CHUNK_BYTES).map(frame) {
             let due = Duration::from_secs_f64(sent_bytes as f64 / SNAPSHOT_BYTES_PER_SECOND);
             thread::sleep(due.saturating_sub(began.elapsed()));
-            sent_bytes += chunk.as_ref().map_or(0, |payload| payload.len() as u64);
-            let frame = chunk
-                .map(|payload| Frame { payload })
-                .map_err(|fault| Status::data_loss(fault.to_string()));
+            sent_bytes += frame.as_ref().map_or(0, |frame| frame.payload.len() as u64);
             let failed = frame.is_err();
             // The receiver is gone when the transfer was given up.
             if sender.blocking_send(frame).is_err() || failed {
@@ -454,7 +478,7 @@ pub fn snapshot_chunks(view: SnapshotView) -> impl Stream<Item = Result<Frame, S
             }
         }
     });
-    tokio_stream::wrappers::ReceiverStream::new(receiver)
+    tokio_stream::wrappers::ReceiverStream::new(receiver).right_stream()
 }
 
 impl NetSnapshot<TypeConfig> for Connection {

@@ -7,6 +7,8 @@ use kv_proto::peer::Frame;
 use kv_store::{PreparedSnapshot, SnapshotHeader, Store};
 use tonic::Status;
 
+use crate::blocking::elsewhere;
+
 /// A sender that is silent for longer has gone.
 const FRAME_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -37,7 +39,7 @@ where
     T: Send + 'static,
     E: std::fmt::Display + Send + 'static,
 {
-    tokio::task::spawn_blocking(work)
+    elsewhere(work)
         .await
         .map_err(|error| Status::internal(error.to_string()))?
         .map_err(refused)

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 
 use super::types::{Applied, LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
 use crate::{
-    blocking::may_wait,
+    blocking::{elsewhere, may_wait},
     codec,
     lease::{clock::ClusterClock, counts::Counts},
     watch::Hub,
@@ -251,9 +251,7 @@ async fn until_there_is_room<T: Send + 'static>(
     work: impl Fn() -> Result<T, Fault> + Clone + Send + 'static,
 ) -> io::Result<T> {
     loop {
-        let done = tokio::task::spawn_blocking(work.clone())
-            .await
-            .map_err(io::Error::other)?;
+        let done = elsewhere(work.clone()).await.map_err(io::Error::other)?;
         match done {
             Ok(value) => return Ok(value),
             Err(Fault::NoSpace { .. }) => {

@@ -10,12 +10,13 @@ use std::{
 
 use anyhow::{Context, ensure};
 use kv_store::Store;
-use kv_wal::{Position, RealDisk, Wal};
+use kv_wal::{Position, Wal};
 use openraft::EntryPayload;
 
 use crate::{
     codec,
     identity::{DataDir, Identity},
+    node::OpenLog,
     raft::{
         log_store::LogStore,
         state_machine::RaftPoint,
@@ -88,8 +89,9 @@ impl Opened {
         );
         let times = Times::of(&path.join("wal"))?;
         let written = times.newest();
-        let disk = Arc::new(RealDisk::new(path.join("wal"))?);
-        let wal = storage::open_log(disk, &identity, Arc::new(|_| {})).context("the log cannot be used")?;
+        let open: OpenLog = Arc::new(storage::open_log_in);
+        let wal = storage::open_log(&open, &path.join("wal"), &identity, Arc::new(|_| {}))
+            .context("the log cannot be used")?;
         let store = open_store(&path.join("store"), cluster_id)?;
         let point = RaftPoint::of(&store)?;
         let (applied, revision) = (point.last_applied.map_or(0, |id| id.index), store.revision());

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::Running;
 use crate::{
-    blocking::may_wait,
+    blocking::{elsewhere, may_wait},
     membership::rules::{Change, Refusal},
     node::{ChangeError, Node},
     upkeep,
@@ -67,7 +67,7 @@ impl Running {
         node.inner.background.wait().await;
         let store = node.inner.store.clone();
         let wal = node.inner.wal.clone();
-        let closed = tokio::task::spawn_blocking(move || {
+        let closed = elsewhere(move || {
             let synced = store.sync();
             wal.close();
             synced
@@ -80,6 +80,17 @@ impl Running {
             Ok(Err(_)) | Err(_) => tracing::warn!("the disk does not answer; the log will make up for it"),
         }
         tracing::info!("stopped");
+    }
+
+    /// Stops everything at once, without a word to the others and without a look at the disk: in a simulation,
+    /// what is left of a node that has crashed.
+    pub async fn abandon(self, node: Option<Node>) {
+        self.stop.cancel();
+        self.stop_peers.cancel();
+        if let Some(node) = node {
+            // It ends with an error where its log has failed under it, and it does end.
+            let _ = node.inner.raft.shutdown().await;
+        }
     }
 
     pub(super) async fn close(&self) {

@@ -8,7 +8,10 @@ use std::{
 };
 
 use hyper_util::rt::TokioIo;
-use kv_node::{membership::rules::Change, raft::network::Dial};
+use kv_node::{
+    membership::rules::Change,
+    raft::network::{Dial, over_http2},
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -54,7 +57,7 @@ impl Switches {
         Arc::new(move |endpoint: Endpoint, _tls| {
             let to = endpoint.uri().port_u16().unwrap();
             let switches = switches.clone();
-            endpoint.connect_with_connector_lazy(tower::service_fn(move |_| {
+            over_http2(endpoint.connect_with_connector_lazy(tower::service_fn(move |_| {
                 let switches = switches.clone();
                 async move {
                     let stream = TcpStream::connect(("127.0.0.1", to)).await?;
@@ -66,7 +69,7 @@ impl Switches {
                         to,
                     }))
                 }
-            }))
+            })))
         })
     }
 }

@@ -17,6 +17,13 @@ pub struct MemEngine {
 }
 
 impl MemEngine {
+    /// An engine that holds these pairs.
+    pub(crate) fn of(pairs: BTreeMap<Bytes, Bytes>) -> MemEngine {
+        MemEngine {
+            pairs: RwLock::new(pairs),
+        }
+    }
+
     fn page(&self, from: &Bound<Bytes>, to: &Bound<Bytes>) -> Vec<(Bytes, Bytes)> {
         let pairs = self.pairs.read();
         let range = pairs.range::<Bytes, _>((from.as_ref(), to.as_ref()));

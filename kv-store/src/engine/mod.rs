@@ -73,6 +73,11 @@ impl Batch {
         self.bytes
     }
 
+    /// What it writes, in order; `None` removes.
+    pub(crate) fn into_writes(self) -> Vec<(Bytes, Option<Bytes>)> {
+        self.writes
+    }
+
     /// Number of writes in it.
     pub fn len(&self) -> usize {
         self.writes.len()

@@ -1,0 +1,137 @@
+//! What must hold inside the cluster at any time, whatever clients see.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use kv_node::node::Node;
+use parking_lot::Mutex;
+use tokio::{sync::Mutex as AsyncMutex, time::sleep};
+
+use crate::{host::Machine, verdict::Verdict};
+
+/// How often the insides are looked at.
+const INTERVAL: Duration = Duration::from_millis(500);
+/// Log bytes that are compared in one look.
+const LOOK_BYTES: usize = 1 << 20;
+
+/// Looks into all nodes. Clones share what was seen.
+#[derive(Clone)]
+pub struct Invariants {
+    cluster: Arc<AsyncMutex<Vec<Machine>>>,
+    verdict: Arc<Verdict>,
+    seen: Arc<Mutex<Seen>>,
+}
+
+#[derive(Default)]
+struct Seen {
+    /// Who led each term.
+    leaders: BTreeMap<u64, u64>,
+    /// Term and checksum of each entry that a node has applied.
+    entries: BTreeMap<u64, (u64, u32)>,
+    /// Up to where a node's entries were compared.
+    compared: BTreeMap<u64, u64>,
+    /// Checksum of the state by the applied index.
+    states: BTreeMap<u64, u32>,
+}
+
+impl Invariants {
+    /// Nothing seen yet.
+    pub fn new(cluster: Arc<AsyncMutex<Vec<Machine>>>, verdict: Arc<Verdict>) -> Invariants {
+        Invariants {
+            cluster,
+            verdict,
+            seen: Arc::default(),
+        }
+    }
+
+    /// Looks again and again.
+    pub async fn watch(self) {
+        loop {
+            sleep(INTERVAL).await;
+            self.look().await;
+        }
+    }
+
+    /// Looks once.
+    pub async fn look(&self) {
+        let nodes: Vec<Node> = self
+            .cluster
+            .lock()
+            .await
+            .iter()
+            .filter_map(Machine::node)
+            .collect();
+        for node in nodes {
+            let found = self.seen.lock().look(&node);
+            if let Err(what) = found {
+                self.verdict.violated(what);
+            }
+        }
+    }
+}
+
+impl Seen {
+    fn look(&mut self, node: &Node) -> Result<(), String> {
+        self.one_leader(node)?;
+        self.same_entries(node)?;
+        self.same_state(node)
+    }
+
+    /// At most one leader in a term.
+    fn one_leader(&mut self, node: &Node) -> Result<(), String> {
+        let Some((term, leader)) = node.led() else {
+            return Ok(());
+        };
+        let first = *self.leaders.entry(term).or_insert(leader);
+        if first == leader {
+            Ok(())
+        } else {
+            Err(format!("term {term} is led by {first:x} and by {leader:x}"))
+        }
+    }
+
+    /// What is applied under an index is the same everywhere and for ever.
+    fn same_entries(&mut self, node: &Node) -> Result<(), String> {
+        let id = node.identity().member_id;
+        let applied = node.store().applied().map_or(0, |point| point.index);
+        let from = self.compared.get(&id).map_or(0, |last| last + 1);
+        let entries = node.wal().read(from..applied + 1, LOOK_BYTES);
+        for entry in entries.map_err(|error| format!("the log of {id:x} cannot be read: {error}"))? {
+            let index = entry.position.index;
+            let ours = (entry.position.term, crc32c::crc32c(&entry.payload));
+            let first = *self.entries.entry(index).or_insert(ours);
+            if first != ours {
+                return Err(format!("entry {index} is {first:?} and, on {id:x}, {ours:?}"));
+            }
+            self.compared.insert(id, index);
+        }
+        Ok(())
+    }
+
+    /// Equal states at equal indexes.
+    fn same_state(&mut self, node: &Node) -> Result<(), String> {
+        let id = node.identity().member_id;
+        let Some(point) = node.store().applied() else {
+            return Ok(());
+        };
+        let hashed = node
+            .store()
+            .hash_kv(0)
+            .map_err(|error| format!("{id:x} cannot hash: {error}"))?;
+        let facts = node.store().with_state(|state| {
+            state.facts().fold(0, |crc, fact| {
+                let crc = crc32c::crc32c_append(crc, &fact.key().to_bytes());
+                crc32c::crc32c_append(crc, &fact.to_bytes())
+            })
+        });
+        let ours = hashed.hash ^ facts.rotate_left(7) ^ (hashed.revision as u32).rotate_left(13);
+        let first = *self.states.entry(point.index).or_insert(ours);
+        if first == ours {
+            Ok(())
+        } else {
+            Err(format!(
+                "the states at entry {} differ: {first:08x} and, on {id:x}, {ours:08x}",
+                point.index
+            ))
+        }
+    }
+}
