@@ -4,6 +4,7 @@
 
 mod auth;
 mod cluster;
+mod command_line;
 #[path = "../common/mod.rs"]
 mod common;
 mod compatibility;

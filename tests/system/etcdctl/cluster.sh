@@ -35,5 +35,9 @@ run etcdctl alarm disarm
 run etcdctl move-leader 1234
 run etcdctl put snap shot
 run etcdctl snapshot save "$WORK/backup.db"
+run etcdctl snapshot save
+run etcdctl snapshot status "$WORK/nothing.db"
+run etcdctl snapshot restore "$WORK/nothing.db" --data-dir="$WORK/nothing"
+run etcdctl snapshot
 run etcdctl compaction 1
 run etcdctl version

@@ -1,4 +1,4 @@
-//! A system that etcdctl talks to: etcd, a node, or a node behind a balancer. One member, nothing stored yet.
+//! A system that etcdctl talks to: etcd, nodes, or nodes behind a balancer. Nothing is stored yet.
 
 use std::time::Duration;
 
@@ -20,59 +20,82 @@ fn url(port: u16) -> String {
     format!("http://127.0.0.1:{port}")
 }
 
-/// The flags that etcd and a node have in common.
-fn member(dir: &std::path::Path, client: u16, peer: u16) -> Vec<String> {
+/// The first of the ports of member `at`: for clients, then for peers.
+fn ports(first: u16, at: u16) -> (u16, u16) {
+    (first + 2 * at, first + 2 * at + 1)
+}
+
+/// The flags that etcd and a node have in common: member `at` of so many.
+fn member(dir: &std::path::Path, first: u16, at: u16, members: u16) -> Vec<String> {
+    let (client, peer) = ports(first, at);
+    let founders: Vec<String> = (0..members)
+        .map(|at| format!("m{at}={}", url(ports(first, at).1)))
+        .collect();
     [
-        "--name=one".to_owned(),
-        format!("--data-dir={}", dir.join("data").display()),
+        format!("--name=m{at}"),
+        format!("--data-dir={}", dir.join(format!("m{at}")).display()),
         format!("--listen-client-urls={}", url(client)),
         format!("--advertise-client-urls={}", url(client)),
         format!("--listen-peer-urls={}", url(peer)),
         format!("--initial-advertise-peer-urls={}", url(peer)),
-        format!("--initial-cluster=one={}", url(peer)),
+        format!("--initial-cluster={}", founders.join(",")),
     ]
     .into()
 }
 
 impl Target {
-    /// A real etcd.
-    pub(crate) async fn etcd() -> Target {
+    /// A real etcd of so many members.
+    pub(crate) async fn etcd(members: u16) -> Target {
         let dir = tempfile::tempdir().unwrap();
-        let port = free_ports(2);
-        let args = member(dir.path(), port, port + 1);
-        let etcd = Process::start_program(&oracle::dir().join("etcd"), "etcd", dir.path(), args);
-        Target::ready(port, vec![etcd], dir, "/health").await
+        let port = free_ports(2 * members);
+        let etcd = |at| {
+            let args = member(dir.path(), port, at, members);
+            Process::start_program(
+                &oracle::dir().join("etcd"),
+                &format!("etcd{at}"),
+                dir.path(),
+                args,
+            )
+        };
+        let processes = (0..members).map(etcd).collect();
+        Target::ready(port, processes, dir, "/health").await
     }
 
-    /// A node of Quorate.
-    pub(crate) async fn node() -> Target {
+    /// So many nodes of Quorate.
+    pub(crate) async fn nodes(members: u16) -> Target {
         let dir = tempfile::tempdir().unwrap();
-        let port = free_ports(2);
-        let node = Target::start_node(&dir, port);
-        Target::ready(port, vec![node], dir, "/readyz").await
+        let port = free_ports(2 * members);
+        let processes = Target::start_nodes(&dir, port, members);
+        Target::ready(port, processes, dir, "/readyz").await
     }
 
-    /// A node behind a balancer.
-    pub(crate) async fn balanced() -> Target {
+    /// So many nodes behind a balancer.
+    pub(crate) async fn balanced(members: u16) -> Target {
         let dir = tempfile::tempdir().unwrap();
-        let port = free_ports(5);
-        let node = Target::start_node(&dir, port);
+        let port = free_ports(2 * members + 3);
+        let mut processes = Target::start_nodes(&dir, port, members);
+        let own = port + 2 * members;
+        let seeds: Vec<String> = (0..members)
+            .map(|at| format!("127.0.0.1:{}", ports(port, at).0))
+            .collect();
         let args = [
             "balancer".to_owned(),
-            format!("--listen-client=127.0.0.1:{}", port + 2),
-            format!("--listen-http=127.0.0.1:{}", port + 3),
-            format!("--listen-stats=127.0.0.1:{}", port + 4),
-            format!("--seed=127.0.0.1:{port}"),
+            format!("--listen-client=127.0.0.1:{own}"),
+            format!("--listen-http=127.0.0.1:{}", own + 1),
+            format!("--listen-stats=127.0.0.1:{}", own + 2),
+            format!("--seed={}", seeds.join(",")),
         ];
-        let balancer = Process::start("balancer", dir.path(), args.into());
-        Target::ready(port + 2, vec![balancer, node], dir, "/readyz").await
+        processes.insert(0, Process::start("balancer", dir.path(), args.into()));
+        Target::ready(own, processes, dir, "/readyz").await
     }
 
-    fn start_node(dir: &tempfile::TempDir, port: u16) -> Process {
-        let args = std::iter::once("node".to_owned())
-            .chain(member(dir.path(), port, port + 1))
-            .collect();
-        Process::start("node", dir.path(), args)
+    fn start_nodes(dir: &tempfile::TempDir, port: u16, members: u16) -> Vec<Process> {
+        let start = |at| {
+            let args = member(dir.path(), port, at, members);
+            let args = std::iter::once("node".to_owned()).chain(args).collect();
+            Process::start(&format!("node{at}"), dir.path(), args)
+        };
+        (0..members).map(start).collect()
     }
 
     async fn ready(port: u16, mut processes: Vec<Process>, dir: tempfile::TempDir, probe: &str) -> Target {

@@ -1,6 +1,12 @@
 //! One of the two, asked and answering in the words of the sequence.
 
-use std::{collections::HashMap, sync::Mutex};
+use std::{
+    collections::HashMap,
+    sync::{
+        Mutex,
+        atomic::{AtomicU16, Ordering},
+    },
+};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
@@ -32,6 +38,11 @@ const REVISIONS: [&str; 10] = [
 ];
 /// In a request: the id of the member that the sequence has added. In an answer: that there is one.
 pub(super) const MEMBER: &str = "$member";
+/// What the URLs of members begin with that a sequence adds; there are two of them, 1 and 2.
+const MEMBER_URL: &str = "http://127.0.0.1:";
+/// Where the ports of those members begin, and of how many members until they are used again.
+const MEMBER_PORTS_FROM: u16 = 40_000;
+const MEMBERS_MAX: u16 = 10_000;
 /// In a request: the key of the last candidate that was elected.
 pub(super) const LEADER: &str = "$leader";
 /// What the names of remembered tokens begin with.
@@ -46,6 +57,8 @@ pub(super) struct Side {
     wire: Wire,
     base: Base,
     known: Mutex<HashMap<String, Value>>,
+    /// How many members were removed: a member's port says after how many it was added.
+    removed: AtomicU16,
 }
 
 /// Where the sequence began.
@@ -61,6 +74,7 @@ impl Side {
             wire,
             base: Base::default(),
             known: Mutex::default(),
+            removed: AtomicU16::new(0),
         }
     }
 
@@ -171,6 +185,10 @@ impl Side {
                     .retain(|name, _| !name.starts_with(TOKEN_OF));
                 return;
             }
+            MEMBER_REMOVE if !answer["header"].is_null() => {
+                self.removed.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
             MEMBER_LIST => (MEMBER.to_owned(), &stranger(answer)["ID"]),
             _ => return,
         };
@@ -189,6 +207,15 @@ impl Side {
                 && let Some(revision) = text.strip_prefix('+')
             {
                 *text = (self.base.revision + revision.parse::<i64>().unwrap()).to_string();
+            } else if name == "peerURLs"
+                && let Some(member) = text.strip_prefix(MEMBER_URL)
+            {
+                // etcd makes ids of URLs and the second, and takes no member back that was removed.
+                let nth = self.removed.load(Ordering::Relaxed) % MEMBERS_MAX;
+                *text = format!(
+                    "{MEMBER_URL}{}",
+                    MEMBER_PORTS_FROM + 2 * nth + member.parse::<u16>().unwrap()
+                );
             }
         });
         if request["leader"] == LEADER {
@@ -237,6 +264,16 @@ fn relative(method: Method, mut value: Value, base: Base) -> Value {
             *text = bytes.into_iter().map(char::from).collect();
         } else if REVISIONS.contains(&name) {
             count_from(base.revision, text);
+        } else if name == "peerURLs"
+            && let Some(port) = text.strip_prefix(MEMBER_URL)
+        {
+            // Those of the server itself are below.
+            if let Some(above) = port.parse::<u16>().unwrap().checked_sub(MEMBER_PORTS_FROM + 1) {
+                *text = format!("{MEMBER_URL}{}", above % 2 + 1);
+            }
+        } else if text == "etcdserver: member ID already exist" {
+            // etcd says so of the same URLs in the same second.
+            *text = "etcdserver: Peer URLs already exists".to_owned();
         } else if name == "authRevision" {
             count_from(base.auth_revision, text);
         } else if MASKED.contains(&name) {
