@@ -10,7 +10,7 @@ use quorate_checkers::history::{Compare, Keys, Op, OpReply, Outcome, Reply, Requ
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 
-use super::{PREFIX, Pace, Session};
+use super::{Pace, Recorder, Session};
 
 /// How long the keys of an epoch are used.
 const EPOCH: Duration = Duration::from_secs(5);
@@ -19,12 +19,9 @@ const REGISTERS: u32 = 12;
 /// Keys of an epoch that transactions touch.
 const ACCOUNTS: u32 = 8;
 
-/// Prefix of all sets; the epoch is what follows.
-const SETS: &str = "set/";
-
 /// The set of an epoch.
-pub(crate) fn set_name(epoch: u64) -> String {
-    format!("{PREFIX}{SETS}{epoch}/")
+pub(crate) fn set_name(recorder: &Recorder, epoch: u64) -> String {
+    format!("{}set/{epoch}/", recorder.prefix())
 }
 
 /// The epoch at a time of the run.
@@ -57,7 +54,8 @@ async fn one(
     epoch: u64,
     seen: &mut HashMap<String, Option<String>>,
 ) -> anyhow::Result<()> {
-    let register = format!("{PREFIX}register/{epoch}/{}", rng.random_range(0..REGISTERS));
+    let prefix = session.recorder.prefix();
+    let register = format!("{prefix}register/{epoch}/{}", rng.random_range(0..REGISTERS));
     let value = format!("v{}", session.recorder.unique());
     let request = match rng.random_range(0..100) {
         0..34 => Request::Read {
@@ -80,11 +78,11 @@ async fn one(
         },
         69..81 => return transfer(session, rng, epoch).await,
         81..98 => Request::SetAdd {
-            set: set_name(epoch),
+            set: set_name(&session.recorder, epoch),
             element: format!("e{}", session.recorder.unique()),
         },
         _ => Request::SetRead {
-            set: set_name(epoch),
+            set: set_name(&session.recorder, epoch),
             serializable: false,
         },
     };
@@ -120,7 +118,8 @@ fn note(
 async fn transfer(session: &mut Session, rng: &mut StdRng, epoch: u64) -> anyhow::Result<()> {
     let first = rng.random_range(0..ACCOUNTS);
     let second = (first + rng.random_range(1..ACCOUNTS)) % ACCOUNTS;
-    let keys = [first, second].map(|account| format!("{PREFIX}account/{epoch}/{account}"));
+    let prefix = session.recorder.prefix();
+    let keys = [first, second].map(|account| format!("{prefix}account/{epoch}/{account}"));
     let read: Vec<Op> = keys.iter().map(|key| Op::Read(Keys::Key(key.clone()))).collect();
     let look = Request::Txn(Txn {
         then: read.clone(),

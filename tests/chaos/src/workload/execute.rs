@@ -86,7 +86,9 @@ async fn ask(client: &Client, request: &Request) -> Result<Answer, Error> {
         }
         Request::LeaseTimeToLive { lease } => {
             let answer = client.lease_time_to_live(*lease, false).await?;
-            Ok(answered(answer.header, lease_reply(answer.ttl)))
+            // The last second is told as 0, and a lease that is gone as -1.
+            let ttl_s = if answer.ttl == 0 { 1 } else { answer.ttl };
+            Ok(answered(answer.header, lease_reply(ttl_s)))
         }
         Request::LeaseRevoke { lease } => {
             let answer = client.lease_revoke(*lease).await?;

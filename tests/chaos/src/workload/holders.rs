@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use kv_client::{Client, Error};
+use kv_proto::etcdserverpb::RangeRequest;
 use quorate_checkers::history::{Answer, Compare, Keys, Op, Outcome, Reply, Request, Test, Txn};
 use rand::RngExt as _;
 use rand::rngs::StdRng;
 
-use super::execute::text;
-use super::{PREFIX, Session};
+use super::Session;
+use super::execute::{answered, text};
 
 /// Time to live of the lease under a lock: longer than the longest pause of a node that is not the last.
 const LOCK_TTL_S: u64 = 10;
@@ -37,7 +38,7 @@ pub(super) async fn lock(mut session: Session, mut rng: StdRng) -> anyhow::Resul
 }
 
 async fn guarded(session: &mut Session, lease: i64) -> anyhow::Result<()> {
-    let name = format!("{PREFIX}lock/one");
+    let name = format!("{}lock/one", session.recorder.prefix());
     let (client, endpoint) = session.client()?;
     let request = Request::LockAcquire {
         name: name.clone(),
@@ -46,10 +47,8 @@ async fn guarded(session: &mut Session, lease: i64) -> anyhow::Result<()> {
     let start_ns = session.recorder.now_ns();
     let acquired = tokio::time::timeout(LOCK_WITHIN, acquire(&client, lease, &name)).await;
     let outcome = match acquired {
-        Ok(Ok((key, fencing))) => Outcome::Ok(Answer {
-            revision: fencing,
-            reply: Reply::Lock { key, fencing },
-        }),
+        Ok(Ok(Some(answer))) => Outcome::Ok(answer),
+        Ok(Ok(None)) => Outcome::Unknown("the lease ended before the lock was seen".to_owned()),
         // Whatever went wrong, the place in the line may have been taken.
         Ok(Err(error)) => Outcome::Unknown(error.to_string()),
         Err(_) => Outcome::Unknown(format!("not acquired within {} s", LOCK_WITHIN.as_secs())),
@@ -70,7 +69,7 @@ async fn guarded(session: &mut Session, lease: i64) -> anyhow::Result<()> {
             is: Test::CreateRevision(fencing),
         }],
         then: vec![Op::Put {
-            key: format!("{PREFIX}lock-guarded"),
+            key: format!("{}lock-guarded", session.recorder.prefix()),
             value: format!("v{}", session.recorder.unique()),
             lease: None,
         }],
@@ -81,11 +80,24 @@ async fn guarded(session: &mut Session, lease: i64) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The owner's key, and the revision that fences.
-async fn acquire(client: &Client, lease: i64, name: &str) -> Result<(String, u64), Error> {
+/// The lock, as of a revision at which it was certainly held: the owner's key is read once more for that.
+async fn acquire(client: &Client, lease: i64, name: &str) -> Result<Option<Answer>, Error> {
     let lease = client.keep_alive(lease).await?;
     let lock = client.lock(&lease, name.as_bytes()).await?;
-    Ok((text(lock.key()), lock.revision().cast_unsigned()))
+    let look = RangeRequest {
+        key: lock.key().clone(),
+        ..RangeRequest::default()
+    };
+    let found = client.range(look).await?;
+    let is_held = found
+        .kvs
+        .first()
+        .is_some_and(|kv| kv.create_revision == lock.revision());
+    let reply = Reply::Lock {
+        key: text(lock.key()),
+        fencing: lock.revision().cast_unsigned(),
+    };
+    Ok(is_held.then(|| answered(found.header, reply)))
 }
 
 /// Puts keys under leases, renews some of these, and lets them run out, until told to stop.
@@ -98,7 +110,7 @@ pub(super) async fn lease(mut session: Session, mut rng: StdRng) -> anyhow::Resu
             let value = format!("v{}", session.recorder.unique());
             session
                 .ask(Request::Put {
-                    key: format!("{PREFIX}leased/{value}"),
+                    key: format!("{}leased/{value}", session.recorder.prefix()),
                     value,
                     lease: Some(lease),
                 })

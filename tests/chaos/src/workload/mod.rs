@@ -22,8 +22,6 @@ use tokio::time::Instant;
 use crate::cluster::Endpoint;
 pub(crate) use recorder::{Counts, Recorder};
 
-/// Prefix of every key of a run.
-pub(crate) const PREFIX: &str = "chaos/";
 /// How long a client waits for an answer. Short, so that whoever hangs at a stopped node is back soon.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -215,7 +213,7 @@ pub(crate) async fn read_sets(endpoints: &[Endpoint], recorder: &Recorder) -> an
     let client = client_of(endpoints)?;
     let number = recorder.client_number();
     for epoch in 0..=clients::epoch_at(recorder.now_ns()) {
-        let set = clients::set_name(epoch);
+        let set = clients::set_name(recorder, epoch);
         let request = Request::SetRead {
             set: set.clone(),
             serializable: false,

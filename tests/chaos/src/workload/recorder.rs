@@ -41,6 +41,7 @@ pub(crate) struct Recorder {
 }
 
 struct Shared {
+    prefix: String,
     began: Instant,
     records: Mutex<Vec<Record>>,
     clients: AtomicU32,
@@ -52,12 +53,18 @@ impl Recorder {
     pub(crate) fn new() -> Recorder {
         Recorder {
             shared: Arc::new(Shared {
+                prefix: format!("chaos/{:08x}/", rand::random::<u32>()),
                 began: Instant::now(),
                 records: Mutex::default(),
                 clients: AtomicU32::new(1),
                 values: AtomicU64::new(1),
             }),
         }
+    }
+
+    /// Prefix of every key of the run: a cluster that is not the run's own may have those of an earlier one.
+    pub(crate) fn prefix(&self) -> &str {
+        &self.shared.prefix
     }
 
     /// Nanoseconds since the run began.

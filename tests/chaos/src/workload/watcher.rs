@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::execute::{key_value, span, text};
-use super::{PREFIX, Recorder, client_of};
+use super::{Recorder, client_of};
 use crate::cluster::Endpoint;
 
 /// A watch is ended and opened anew after this time, so that no record grows without bound.
@@ -67,7 +67,7 @@ impl Watcher {
     async fn once(&mut self, from: Option<u64>) -> anyhow::Result<Option<u64>> {
         let (client, endpoint) = self.client()?;
         let start_ns = self.recorder.now_ns();
-        let (key, range_end) = span(&Keys::Prefix(PREFIX.to_owned()));
+        let (key, range_end) = span(&self.keys());
         let create = WatchCreateRequest {
             key: key.into(),
             range_end: range_end.into(),
@@ -164,10 +164,15 @@ impl Watcher {
             .take(self.number, &opening.endpoint, opening.start_ns, request, outcome);
     }
 
+    /// All of the run.
+    fn keys(&self) -> Keys {
+        Keys::Prefix(self.recorder.prefix().to_owned())
+    }
+
     fn request(&self, start_revision: Option<u64>) -> Request {
         Request::Watch {
             watch: self.watch,
-            keys: Keys::Prefix(PREFIX.to_owned()),
+            keys: self.keys(),
             start_revision,
             prev_kv: true,
         }
