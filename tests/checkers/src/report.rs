@@ -22,6 +22,21 @@ pub enum Verdict {
     },
 }
 
+impl Verdict {
+    /// The worst of several: the first violation, or else the first that is undecided.
+    pub(crate) fn worst(verdicts: impl IntoIterator<Item = Verdict>) -> Verdict {
+        let mut worst = Verdict::Ok;
+        for verdict in verdicts {
+            match verdict {
+                Verdict::Violation { .. } => return verdict,
+                Verdict::Undecided { .. } if worst == Verdict::Ok => worst = verdict,
+                Verdict::Undecided { .. } | Verdict::Ok => {}
+            }
+        }
+        worst
+    }
+}
+
 /// The work of one checker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Check {

@@ -30,6 +30,7 @@
 //!   request leaves, `end_ns` after the answer is there; of an operation without an answer, when it was given up.
 //! - **Failed** is only what certainly was not executed. Everything in doubt is **unknown**: a time-out, a connection
 //!   that broke, a leader that was lost. An unknown write may take effect at any time after its start, or never.
+//! - **All of them** are in the history, also those that were under way when the run ended: they are unknown.
 //! - **Retries** are records of their own; a client that retries unseen makes one record over all tries, and it is
 //!   unknown unless the last answer speaks for all of them.
 //! - **Values** are unique over the run, so that a value that is seen names the write that made it.
@@ -37,6 +38,7 @@
 //! - **One watch over all of its keys** from before the first write makes every verdict sharper: it tells what the writes
 //!   with unknown outcomes did. Give it to [`Request::Watch`] like any other.
 
+mod describe;
 mod file;
 mod reply;
 mod request;

@@ -54,8 +54,8 @@ pub enum Reply {
     LockReleased,
     /// To `LeaseGrant`, `LeaseKeepAlive` and `LeaseTimeToLive`.
     Lease {
-        /// How long it will live from now on, in seconds; 0 when there is no such lease (etcd's answer to
-        /// `LeaseTimeToLive` is −1 then).
+        /// How long it will live from now on, in seconds; 0 when there is no such lease. (In an answer to
+        /// `LeaseTimeToLive` that is rounded down, and nothing is concluded from it.)
         ttl_s: u64,
     },
     /// To `LeaseRevoke`.

@@ -78,7 +78,8 @@ pub enum Request {
     LockAcquire {
         /// The lock's name: the owner's key is under `name` + `/`.
         name: String,
-        /// The owner's lease; none: the lock is held until it is released.
+        /// The owner's lease. Without one (the node grants one then, which nobody knows) no more is checked than the
+        /// order of the fencing numbers.
         #[serde(default, skip_serializing_if = "is_default")]
         lease: Option<i64>,
     },
@@ -122,6 +123,30 @@ pub enum Request {
         /// The oldest revision that can still be read.
         revision: u64,
     },
+}
+
+impl Request {
+    /// Whether an older state will do.
+    pub fn is_serializable(&self) -> bool {
+        matches!(
+            self,
+            Request::Read {
+                serializable: true,
+                ..
+            } | Request::SetRead {
+                serializable: true,
+                ..
+            }
+        )
+    }
+
+    /// As of when it reads, if that was asked for.
+    pub fn as_of(&self) -> Option<u64> {
+        match self {
+            Request::Read { revision, .. } => *revision,
+            _ => None,
+        }
+    }
 }
 
 /// Which keys are meant.

@@ -1,0 +1,253 @@
+//! Who may have made a revision that no acknowledged operation claims.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use super::known::{Known, Trace};
+use super::names::{Names, owner_key};
+use super::store::Store;
+use crate::call::{Act, Call, Span};
+use crate::history::{Record, Request};
+
+/// What may have made a revision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Maker {
+    /// The write of this record, whose outcome is unknown.
+    Write(usize),
+    /// The owner's key of this attempt to lock.
+    Join(usize),
+    /// The end of this attempt to lock, or this release.
+    Leave(usize),
+    /// The end of this lease.
+    LeaseEnd(i64),
+    /// Somebody who is not in the history, at this revision.
+    Stranger(u64),
+}
+
+impl Maker {
+    /// Whether it makes one revision at most. The others are bounded by what is there: who is not in line cannot leave.
+    pub(super) fn once(self) -> bool {
+        matches!(self, Maker::Write(_) | Maker::LeaseEnd(_))
+    }
+}
+
+/// All that may make revisions.
+pub(super) struct Makers<'a> {
+    history: &'a [Record],
+    strangers: bool,
+    /// For each write with an unknown outcome, the newest revision that was known before it began.
+    /// (Without those of which something was seen: they have their revision.)
+    writes: Vec<(usize, u64)>,
+    by_value: HashMap<&'a str, Vec<(usize, u64)>>,
+    /// Those that remove keys.
+    deletes: Vec<(usize, u64)>,
+    /// By the owner's key.
+    joins: HashMap<String, Vec<usize>>,
+    leaves: HashMap<String, Vec<usize>>,
+    leases: BTreeSet<i64>,
+}
+
+impl<'a> Makers<'a> {
+    pub(super) fn of(
+        history: &'a [Record],
+        known: &Known,
+        traces: &HashMap<u64, Vec<Trace<'a>>>,
+        strangers: bool,
+    ) -> Makers<'a> {
+        let seen: HashSet<&str> = traces.values().flatten().filter_map(|trace| trace.put).collect();
+        let mut makers = Makers {
+            history,
+            strangers,
+            writes: Vec::new(),
+            by_value: HashMap::new(),
+            deletes: Vec::new(),
+            joins: HashMap::new(),
+            leaves: HashMap::new(),
+            leases: BTreeSet::new(),
+        };
+        for (index, record) in history.iter().enumerate() {
+            match &record.request {
+                Request::LockAcquire {
+                    name,
+                    lease: Some(lease),
+                } => {
+                    makers.leases.insert(*lease);
+                    let key = owner_key(name, *lease);
+                    makers.joins.entry(key.clone()).or_default().push(index);
+                    if record.is_unknown() {
+                        makers.leaves.entry(key).or_default().push(index);
+                    }
+                }
+                Request::LockRelease { key, .. } => makers.leaves.entry(key.clone()).or_default().push(index),
+                Request::LeaseGrant { lease, .. } | Request::LeaseRevoke { lease } => {
+                    makers.leases.insert(*lease);
+                }
+                Request::Put {
+                    lease: Some(lease), ..
+                } => {
+                    makers.leases.insert(*lease);
+                }
+                _ => {}
+            }
+            if record.is_unknown() {
+                makers.add_write(index, known.before(record.start_ns), &seen);
+            }
+        }
+        makers
+    }
+
+    fn add_write(&mut self, index: usize, floor: u64, seen: &HashSet<&str>) {
+        let Some(call) = Call::of(&self.history[index].request).filter(Call::may_write) else {
+            return;
+        };
+        let acts = || call.then.iter().chain(&call.otherwise);
+        if acts().any(|act| matches!(act, Act::Delete(_))) {
+            self.deletes.push((index, floor));
+        }
+        let values: HashSet<&'a str> = acts()
+            .filter_map(|act| match act {
+                Act::Put { value, .. } => Some(*value),
+                _ => None,
+            })
+            .collect();
+        if values.iter().all(|value| !seen.contains(value)) {
+            self.writes.push((index, floor));
+        }
+        for value in values {
+            self.by_value.entry(value).or_default().push((index, floor));
+        }
+    }
+
+    /// Who may have made `revision`, of which this was seen, in the state before it; the likeliest first.
+    pub(super) fn of_revision(&self, revision: u64, traces: &[Trace<'a>], store: &Store<'a>) -> Vec<Maker> {
+        let mut makers = Vec::new();
+        if traces.is_empty() && self.strangers {
+            makers.push(Maker::Stranger(revision));
+        }
+        let writes = match traces.first() {
+            None => &self.writes[..],
+            Some(Trace { put: Some(value), .. }) => self.by_value.get(value).map_or(&[][..], Vec::as_slice),
+            Some(Trace { put: None, .. }) => &self.deletes,
+        };
+        makers.extend(
+            writes
+                .iter()
+                .filter(|(_, floor)| *floor < revision)
+                .map(|(index, _)| Maker::Write(*index)),
+        );
+        // What was answered took effect at the revision of the answer, if it did.
+        let here = |index: &usize| {
+            self.history[*index]
+                .answer()
+                .is_none_or(|answer| answer.revision == revision)
+        };
+        let of_key = |of: &HashMap<String, Vec<usize>>, key: &str| of.get(key).cloned().unwrap_or_default();
+        match traces {
+            [] => {
+                makers.extend(self.joins.values().flatten().map(|index| Maker::Join(*index)));
+                makers.extend(
+                    self.leaves
+                        .values()
+                        .flatten()
+                        .filter(|index| here(index))
+                        .map(|index| Maker::Leave(*index)),
+                );
+            }
+            [trace, ..] if trace.put.is_some() => {
+                makers.extend(of_key(&self.joins, trace.key).into_iter().map(Maker::Join));
+            }
+            [trace, ..] => {
+                makers.extend(
+                    of_key(&self.leaves, trace.key)
+                        .into_iter()
+                        .filter(here)
+                        .map(Maker::Leave),
+                );
+            }
+        }
+        if traces.iter().all(|trace| trace.put.is_none()) {
+            let attached = store.leases_of(traces.first().map(|trace| trace.key));
+            makers.extend(
+                attached
+                    .into_iter()
+                    .filter(|lease| self.leases.contains(lease))
+                    .map(Maker::LeaseEnd),
+            );
+        }
+        makers
+    }
+
+    /// Does what this maker would do as `revision`.
+    pub(super) fn make(&self, maker: Maker, revision: u64, store: &mut Store<'a>) {
+        match maker {
+            Maker::Write(index) => {
+                if let Some(call) = Call::of(&self.history[index].request) {
+                    store.execute(&call, revision);
+                }
+            }
+            Maker::Join(index) => {
+                if let Request::LockAcquire {
+                    name,
+                    lease: Some(lease),
+                } = &self.history[index].request
+                    && store.is_absent(&owner_key(name, *lease))
+                {
+                    store.put(&owner_key(name, *lease), "", Some(*lease), revision);
+                }
+            }
+            Maker::Leave(index) => match &self.history[index].request {
+                Request::LockAcquire {
+                    name,
+                    lease: Some(lease),
+                } => {
+                    store.delete(Span::Key(&owner_key(name, *lease)), revision);
+                }
+                Request::LockRelease { key, .. } => {
+                    store.delete(Span::Key(key), revision);
+                }
+                _ => {}
+            },
+            Maker::LeaseEnd(lease) => store.end_lease(lease, revision),
+            Maker::Stranger(_) => {}
+        }
+    }
+
+    /// Whether nothing is lost by preferring one to another that makes the same changes.
+    pub(super) fn as_good(&self, one: Maker, other: Maker) -> bool {
+        match (one, other) {
+            (Maker::Write(one), Maker::Write(other)) => {
+                self.history[one].request == self.history[other].request
+            }
+            _ => !one.once(),
+        }
+    }
+
+    /// What is known of where a value comes from: for explanations.
+    pub(super) fn origin(&self, value: &str) -> String {
+        let wrote = |record: &&Record| {
+            Call::of(&record.request).is_some_and(|call| {
+                let puts = |act: &Act<'_>| matches!(act, Act::Put { value: put, .. } if *put == value);
+                call.then.iter().chain(&call.otherwise).any(puts)
+            })
+        };
+        let origins: Vec<String> = self
+            .history
+            .iter()
+            .filter(wrote)
+            .map(ToString::to_string)
+            .collect();
+        if origins.is_empty() {
+            "nobody wrote that value".into()
+        } else {
+            format!("that value is from:\n{}", origins.join("\n"))
+        }
+    }
+}
+
+/// Whether what was done shows all that was seen.
+pub(super) fn shows(store: &Store<'_>, done_from: usize, traces: &[Trace<'_>], names: &Names) -> bool {
+    traces.iter().all(|trace| {
+        store.changes[done_from..].iter().any(|change| {
+            names.name(change.key) == trace.key && change.after.map(|after| after.value) == trace.put
+        })
+    })
+}
