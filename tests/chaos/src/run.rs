@@ -117,7 +117,8 @@ pub(crate) async fn run(
         healed,
     ));
     let endpoints = cluster.endpoints().borrow().clone();
-    workload::read_sets(&endpoints, &recorder).await?;
+    let read = workload::read_sets(&endpoints, &recorder).await;
+    checks.push(check("every set is read once more", 1, "cluster", read));
     let reigns = observer.stop().await?;
     checks.extend(final_state::check(cluster, &before).await);
     Ok(Run {

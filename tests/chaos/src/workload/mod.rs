@@ -25,6 +25,9 @@ pub(crate) use recorder::{Counts, Recorder};
 /// How long a client waits for an answer. Short, so that whoever hangs at a stopped node is back soon.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Longest that reading all sets at the end may take.
+const READ_SETS_WITHIN: Duration = Duration::from_secs(60);
+
 /// How much load.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Load {
@@ -209,21 +212,31 @@ impl Pace {
 }
 
 /// Reads every set once more when all is quiet, so that a lost element is seen.
+///
+/// # Errors
+/// If one cannot be read, however often it is tried.
 pub(crate) async fn read_sets(endpoints: &[Endpoint], recorder: &Recorder) -> anyhow::Result<()> {
     let client = client_of(endpoints)?;
     let number = recorder.client_number();
+    let until = Instant::now() + READ_SETS_WITHIN;
     for epoch in 0..=clients::epoch_at(recorder.now_ns()) {
-        let set = clients::set_name(recorder, epoch);
         let request = Request::SetRead {
-            set: set.clone(),
+            set: clients::set_name(recorder, epoch),
             serializable: false,
         };
-        let start_ns = recorder.now_ns();
-        let outcome = execute::execute(&client, &request).await;
-        if let Outcome::Failed(error) | Outcome::Unknown(error) = &outcome {
-            anyhow::bail!("the set {set} cannot be read at the end: {error}");
+        loop {
+            let start_ns = recorder.now_ns();
+            let outcome = execute::execute(&client, &request).await;
+            recorder.take(number, "any", start_ns, request.clone(), outcome.clone());
+            match outcome {
+                Outcome::Ok(_) => break,
+                Outcome::Failed(error) | Outcome::Unknown(error) => anyhow::ensure!(
+                    Instant::now() < until,
+                    "not within {} s; at last: {error}",
+                    READ_SETS_WITHIN.as_secs()
+                ),
+            }
         }
-        recorder.take(number, "any", start_ns, request, outcome);
     }
     Ok(())
 }
