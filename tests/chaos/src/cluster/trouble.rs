@@ -184,25 +184,37 @@ impl Cluster {
         Ok("it serves, and holds the same as the others".to_owned())
     }
 
-    /// Compares a node with the others at a revision that it has.
+    /// Compares a node with the others at a revision that it has; whoever does not answer is asked again.
     async fn holds_the_same(&self, name: &str) -> anyhow::Result<()> {
-        let node = self
-            .nodes
-            .iter()
-            .find(|node| node.name == name)
-            .context("no such node")?;
-        let status = node.status().await.context("it does not tell its revision")?;
-        let revision = status.header.context("an answer without a header")?.revision;
-        let own = node.client.hash_kv(&node.client_url, revision).await?.hash;
-        for other in &self.nodes {
-            let hash = other.client.hash_kv(&other.client_url, revision).await;
-            let hash = hash.with_context(|| format!("no hash from {}", other.name))?.hash;
-            ensure!(
-                hash == own,
-                "after its files were damaged, {name} differs from {} at revision {revision}",
-                other.name
-            );
+        let started = Instant::now();
+        loop {
+            match self.hashes_at_revision_of(name).await {
+                Ok((revision, hashes)) => {
+                    let same = hashes.windows(2).all(|pair| pair[0].1 == pair[1].1);
+                    ensure!(
+                        same,
+                        "after the files of {name} were damaged, the nodes differ at revision {revision}: {hashes:x?}"
+                    );
+                    return Ok(());
+                }
+                Err(error) if started.elapsed() > SERVES_WITHIN => return Err(error),
+                Err(_) => tokio::time::sleep(PAUSE).await,
+            }
         }
-        Ok(())
+    }
+
+    /// The newest revision of a node, and the hash of every node at it.
+    async fn hashes_at_revision_of(&self, name: &str) -> anyhow::Result<(i64, Vec<(&str, u32)>)> {
+        let node = self.nodes.iter().find(|node| node.name == name);
+        let status = node.context("no such node")?.status().await;
+        let header = status.context("it does not tell its revision")?.header;
+        let revision = header.context("an answer without a header")?.revision;
+        let mut hashes = Vec::new();
+        for node in &self.nodes {
+            let answer = node.client.hash_kv(&node.client_url, revision).await;
+            let answer = answer.with_context(|| format!("no hash from {}", node.name))?;
+            hashes.push((node.name.as_str(), answer.hash));
+        }
+        Ok((revision, hashes))
     }
 }
