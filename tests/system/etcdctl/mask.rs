@@ -5,9 +5,10 @@ use std::sync::LazyLock;
 use regex::Regex;
 
 /// Pattern, and what is printed in its place.
-const MASKS: [(&str, &str); 25] = [
+const MASKS: [(&str, &str); 26] = [
     // The client's own log lines: their times, and addresses of its memory.
     (r#"(?m)^\{"level".*\n"#, ""),
+    (r"(?m)^20[0-9-]+T[0-9:]+Z\t.*\n", ""),
     // What etcd forgets to translate on its way out, and a node does not.
     (
         r"rpc error: code = Unknown desc = auth: permission denied",
