@@ -247,6 +247,15 @@ impl State {
         let mut expired = Vec::new();
         for &id in &expire.ids {
             let lease = self.lease(id);
+            #[cfg(feature = "planted")]
+            let lease = lease.map(|lease| LeaseTerm {
+                expires_at_ms: if quorate_planted::is("lease-ended-by-stale-list") {
+                    0
+                } else {
+                    lease.expires_at_ms
+                },
+                ..lease
+            });
             if lease.is_some_and(|lease| lease.expires_at_ms <= self.leases.clock_ms) {
                 self.end_lease(view, id, effects);
                 expired.push(id);

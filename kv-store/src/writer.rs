@@ -117,6 +117,11 @@ impl Writer {
                     revision,
                     compacted,
                 } => {
+                    #[cfg(feature = "planted")]
+                    if quorate_planted::is("applied-point-lags") && point.index % 2 == 0 {
+                        meta.revision = *revision;
+                        continue;
+                    }
                     meta.applied = Some(point.clone());
                     meta.revision = *revision;
                     meta.compacted = *compacted;

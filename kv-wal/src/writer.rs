@@ -162,6 +162,17 @@ impl Writer {
             }
         }
         self.flush()?;
+        #[cfg(feature = "planted")]
+        if quorate_planted::is("ack-before-sync")
+            || (quorate_planted::is("vote-not-synced")
+                && progress
+                    .batch
+                    .records
+                    .iter()
+                    .all(|record| matches!(record, Record::Vote(_))))
+        {
+            return Ok(());
+        }
         if progress.encoded > 0 {
             self.sync()?;
         }

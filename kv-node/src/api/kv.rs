@@ -66,6 +66,8 @@ impl KvService {
             session.read_txn(txn, consistency).await?
         } else {
             self.0.check_size(size)?;
+            #[cfg(feature = "planted")]
+            let txn = compared_early(session, txn).await?;
             session.propose(Command::Txn(txn)).await?
         };
         convert::txn_response(self.0.header(revision), response)
@@ -86,6 +88,24 @@ impl KvService {
             header: Some(self.0.header(revision)),
         })
     }
+}
+
+/// Decides here and now which branch a transaction takes.
+#[cfg(feature = "planted")]
+async fn compared_early(session: &Session, txn: kv_core::Txn) -> Result<kv_core::Txn, ApiError> {
+    if !quorate_planted::is("txn-compares-early") {
+        return Ok(txn);
+    }
+    let compares = kv_core::Txn {
+        compare: txn.compare.clone(),
+        ..kv_core::Txn::default()
+    };
+    let (_, response) = session.read_txn(compares, Consistency::Serializable).await?;
+    let holds = matches!(response, kv_core::Response::Txn { succeeded: true, .. });
+    Ok(kv_core::Txn {
+        compare: if holds { Vec::new() } else { txn.compare },
+        ..txn
+    })
 }
 
 #[tonic::async_trait]

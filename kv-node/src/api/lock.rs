@@ -21,6 +21,13 @@ impl LockService {
     async fn lock(&self, session: &Session, request: pb::LockRequest) -> Result<pb::LockResponse, ApiError> {
         let line = Line::new(&request.name);
         let joined = line.join(session, request.lease, Bytes::new()).await?;
+        #[cfg(feature = "planted")]
+        if quorate_planted::is("lock-not-waited-for") {
+            return Ok(pb::LockResponse {
+                header: Some(self.0.header(self.0.node().store().revision())),
+                key: joined.place.key,
+            });
+        }
         line.wait(session, &joined.place).await?;
         Ok(pb::LockResponse {
             header: Some(self.0.header(self.0.node().store().revision())),

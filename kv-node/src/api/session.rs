@@ -129,6 +129,19 @@ impl Session {
         range.validate()?;
         self.settle(consistency).await?;
         let caller = self.caller().await?;
+        #[cfg(feature = "planted")]
+        if quorate_planted::is("range-torn") && !range.range_end.is_empty() {
+            let (_, first) = self.api.range_by(&caller, range).await?;
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            let (revision, mut second) = self.api.range_by(&caller, range).await?;
+            let half = first.kvs.len() / 2;
+            let seen = first.kvs[..half].iter().cloned();
+            second
+                .kvs
+                .retain(|kv| first.kvs[..half].iter().all(|old| old.key != kv.key));
+            second.kvs.splice(0..0, seen);
+            return Ok((revision, second));
+        }
         self.api.range_by(&caller, range).await
     }
 

@@ -153,6 +153,10 @@ async fn send(mut client: Client, timeout: Duration, batch: Vec<Waiting>) {
 /// Only a call that was never sent, or that the other side turned away at its gate, is certain not
 /// to have been executed.
 fn on_failure(status: &Status) -> Attempt {
+    #[cfg(feature = "planted")]
+    if quorate_planted::is("retry-of-unknown") {
+        return Attempt::NotLeader;
+    }
     if never_sent(status) || status.code() == tonic::Code::FailedPrecondition {
         Attempt::NotLeader
     } else {

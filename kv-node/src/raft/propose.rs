@@ -188,6 +188,10 @@ impl Proposer {
             Ok(Ok(Applied(None))) => unreachable!("a command has an outcome"),
             Ok(Err(SubmitError::NotLeader)) => Attempt::NotLeader,
             Ok(Err(SubmitError::Stopped)) => Attempt::Failed(ProposeError::Stopped),
+            #[cfg(feature = "planted")]
+            Ok(Err(SubmitError::Lost)) if quorate_planted::is("unknown-told-as-failed") => {
+                Attempt::Failed(ProposeError::NoLeader)
+            }
             Ok(Err(SubmitError::Lost)) => Attempt::Failed(ProposeError::LeaderLost),
             Err(_) => Attempt::Failed(ProposeError::TimedOut),
         }

@@ -88,6 +88,10 @@ impl ReadIndex {
             .await
             .map_err(|_| ReadBarrierError::TimedOut)?;
         let index = index.map_err(|_| ReadBarrierError::Stopped)??;
+        #[cfg(feature = "planted")]
+        if quorate_planted::is("read-before-applied") {
+            return Ok(());
+        }
         if *self.applied.borrow() >= Some(index) {
             return Ok(());
         }
@@ -128,6 +132,12 @@ impl ReadIndex {
 }
 
 async fn confirm(raft: &Raft) -> Result<u64, ReadBarrierError> {
+    #[cfg(feature = "planted")]
+    if quorate_planted::is("read-without-quorum") {
+        use openraft::async_runtime::watch::WatchReceiver;
+        let applied = raft.metrics().borrow_watched().last_applied;
+        return Ok(applied.map_or(0, |applied| applied.index));
+    }
     match raft.get_read_log_id(ReadPolicy::ReadIndex).await {
         Ok((read, _)) => Ok(read.log_id().index),
         Err(RaftError::APIError(
@@ -149,6 +159,12 @@ impl Rounds {
         let mut waiters = Vec::new();
         while waiting.recv_many(&mut waiters, PENDING_MAX).await > 0 {
             let answer = self.round().await;
+            #[cfg(feature = "planted")]
+            while quorate_planted::is("read-joins-old-round")
+                && let Ok(late) = waiting.try_recv()
+            {
+                waiters.push(late);
+            }
             for waiter in waiters.drain(..) {
                 // Whoever no longer waits has had its time-out.
                 let _ = waiter.send(answer);

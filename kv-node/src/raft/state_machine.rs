@@ -223,7 +223,13 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         };
         may_wait(|| self.store.install(*prepared)).map_err(io::Error::other)?;
         self.hub.replaced(self.store.revision());
+        #[cfg(feature = "planted")]
+        let before = self.point.membership.clone();
         self.point = RaftPoint::of(&self.store)?;
+        #[cfg(feature = "planted")]
+        if quorate_planted::is("membership-before-snapshot") {
+            self.point.membership = before;
+        }
         assert_eq!(
             self.point.last_applied, meta.last_log_id,
             "installed snapshot is not the one announced"

@@ -327,6 +327,10 @@ impl Feed {
                 };
                 // More may have been published since.
                 if watch.next > board.published {
+                    #[cfg(feature = "planted")]
+                    if quorate_planted::is("watch-skips-at-sync") {
+                        watch.next += 1;
+                    }
                     self.behind.remove(&watch.spec.interest, watch.number);
                     watch.number = board.insert(&self.inbox, key.0, watch.next, &watch.spec);
                     watch.is_live = true;
@@ -339,6 +343,13 @@ impl Feed {
 
     /// Ends the watches that want what is compacted.
     fn end_compacted(&mut self, compacted: i64) {
+        #[cfg(feature = "planted")]
+        if quorate_planted::is("watch-hides-compaction") {
+            for watch in self.watches.values_mut().filter(|watch| !watch.is_live) {
+                watch.next = watch.next.max(compacted);
+            }
+            return;
+        }
         let lost = |(_, watch): &(&WatchKey, &Watch)| !watch.is_live && watch.next < compacted;
         let lost: Vec<WatchKey> = self.watches.iter().filter(lost).map(|(key, _)| *key).collect();
         for key in lost {

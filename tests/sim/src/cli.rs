@@ -56,6 +56,10 @@ enum What {
         /// A plan to run instead of the seed's
         #[arg(long)]
         plan: Option<PathBuf>,
+        /// Make a known mistake, see tests/planted
+        #[cfg(feature = "planted")]
+        #[arg(long)]
+        plant: Option<String>,
         /// Say what happens
         #[arg(long, short)]
         verbose: bool,
@@ -84,6 +88,18 @@ enum What {
     Replay {
         /// The folder
         folder: PathBuf,
+    },
+    /// Look how many seeds it takes to find each known mistake
+    #[cfg(feature = "planted")]
+    Planted {
+        /// Which; all, unless one is named
+        names: Vec<String>,
+        /// Give up after so many seeds
+        #[arg(long, default_value_t = 200)]
+        seeds: u64,
+        /// Seconds of simulated time with faults
+        #[arg(long, default_value_t = DURATION_S)]
+        seconds: u64,
     },
     /// Print the plan of a seed
     Plan {
@@ -121,11 +137,17 @@ impl Args {
                 seed,
                 seconds,
                 plan,
+                #[cfg(feature = "planted")]
+                plant,
                 verbose,
                 log,
                 history,
                 json,
             } => {
+                #[cfg(feature = "planted")]
+                if let Some(name) = plant {
+                    crate::planted::plant(&name)?;
+                }
                 let plan = match plan {
                     Some(path) => serde_json::from_slice(&fs::read(&path)?)?,
                     None => Plan::of(seed, seconds),
@@ -148,6 +170,12 @@ impl Args {
                 Ok(ExitCode::SUCCESS)
             }
             What::Replay { folder } => replay(&folder),
+            #[cfg(feature = "planted")]
+            What::Planted {
+                names,
+                seeds,
+                seconds,
+            } => crate::planted::find(&names, seeds, seconds),
             What::Plan { seed, seconds } => {
                 println!("{}", serde_json::to_string_pretty(&Plan::of(seed, seconds))?);
                 Ok(ExitCode::SUCCESS)

@@ -22,6 +22,8 @@ pub mod host;
 pub mod invariants;
 pub mod net;
 pub mod plan;
+#[cfg(feature = "planted")]
+pub mod planted;
 pub mod process;
 pub mod random;
 pub mod run;

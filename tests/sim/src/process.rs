@@ -22,6 +22,16 @@ impl Process {
         Process::start(&[&seed.to_string(), "--seconds", &seconds.to_string()])
     }
 
+    /// Runs a seed with a known mistake.
+    ///
+    /// # Errors
+    /// When no process can be started.
+    #[cfg(feature = "planted")]
+    pub fn planted(seed: u64, seconds: u64, mistake: &str) -> anyhow::Result<Process> {
+        let (seed, seconds) = (seed.to_string(), seconds.to_string());
+        Process::start(&[&seed, "--seconds", &seconds, "--plant", mistake])
+    }
+
     /// Runs a plan from a file.
     ///
     /// # Errors
