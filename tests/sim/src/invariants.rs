@@ -123,7 +123,8 @@ impl Seen {
                 crc32c::crc32c_append(crc, &fact.to_bytes())
             })
         });
-        let ours = hashed.hash ^ facts.rotate_left(7) ^ (hashed.revision as u32).rotate_left(13);
+        let raft = crc32c::crc32c(&point.raft);
+        let ours = hashed.hash ^ raft.rotate_left(3) ^ facts.rotate_left(7) ^ (hashed.revision as u32).rotate_left(13);
         let first = *self.states.entry(point.index).or_insert(ours);
         if first == ours {
             Ok(())
