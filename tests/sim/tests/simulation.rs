@@ -40,3 +40,15 @@ fn seeds_hold() {
         assert_eq!(outcome.violations, [""; 0], "seed {seed}: {outcome:?}");
     }
 }
+
+#[test]
+fn what_once_failed_holds() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/regressions");
+    let output = Command::new(env!("CARGO_BIN_EXE_quorate-sim"))
+        .args(["replay", folder])
+        .output()
+        .expect("the simulation starts");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{said}");
+    assert!(!said.starts_with("0 plans"), "{said}");
+}
