@@ -124,7 +124,10 @@ impl Seen {
             })
         });
         let raft = crc32c::crc32c(&point.raft);
-        let ours = hashed.hash ^ raft.rotate_left(3) ^ facts.rotate_left(7) ^ (hashed.revision as u32).rotate_left(13);
+        let ours = hashed.hash
+            ^ raft.rotate_left(3)
+            ^ facts.rotate_left(7)
+            ^ (hashed.revision as u32).rotate_left(13);
         let first = *self.states.entry(point.index).or_insert(ours);
         if first == ours {
             Ok(())
