@@ -6,6 +6,7 @@ use std::{sync::Arc, time::Duration};
 use parking_lot::Mutex;
 use quorate_checkers::history::{Answer, Compare, Keys, Op, Outcome, Record, Reply, Request, Test, Txn};
 use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use crate::{
@@ -33,6 +34,8 @@ pub struct Client {
     pub random: Random,
     /// Where it writes down what came of it.
     pub history: History,
+    /// Cancelled when no more is to be asked: what is under way is waited for, or the history would lack it.
+    pub enough: CancellationToken,
     load: Load,
     nodes: Arc<Mutex<Vec<Host>>>,
     written: u64,
@@ -48,6 +51,7 @@ impl Client {
         history: History,
         load: Load,
         nodes: Arc<Mutex<Vec<Host>>>,
+        enough: CancellationToken,
     ) -> Client {
         Client {
             number,
@@ -55,16 +59,20 @@ impl Client {
             trace,
             random: Random::of(seed, &format!("client {number}")),
             history,
+            enough,
             load,
             nodes,
             written: 0,
         }
     }
 
-    /// Goes on until it is dropped.
+    /// Goes on until there is enough.
     pub async fn run(mut self) {
         loop {
             self.pause(Duration::from_millis(self.load.pause_ms_max)).await;
+            if self.enough.is_cancelled() {
+                return;
+            }
             let request = self.draw();
             self.ask_any(request).await;
         }
@@ -76,10 +84,14 @@ impl Client {
         *self.random.pick(&nodes)
     }
 
-    /// Waits for up to so long.
+    /// Waits for up to so long, or until there is enough.
     pub async fn pause(&mut self, at_most: Duration) {
         let pause = self.random.time(Duration::from_millis(1)..at_most);
-        sleep(pause).await;
+        tokio::select! {
+            biased;
+            () = self.enough.cancelled() => {}
+            () = sleep(pause) => {}
+        }
     }
 
     /// Asks any node.
@@ -187,7 +199,9 @@ impl Client {
         let changes = is_write(&request);
         let outcome = match answered {
             Ok(answer) => Outcome::Ok(answer),
-            Err(status) if !changes || is_certain(&status) => Outcome::Failed(status.message().to_owned()),
+            Err(status) if !changes || is_certain(&request, &status) => {
+                Outcome::Failed(status.message().to_owned())
+            }
             Err(status) => Outcome::Unknown(status.message().to_owned()),
         };
         self.trace.say(format_args!(

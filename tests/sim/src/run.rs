@@ -138,12 +138,12 @@ impl Run {
     /// Load and faults.
     async fn rough_time(&self) {
         let begin = Instant::now();
-        let mut clients = JoinSet::new();
+        let (mut clients, enough) = (JoinSet::new(), CancellationToken::new());
         for number in 0..self.plan.load.clients {
-            clients.spawn(self.client(number as u32).run());
+            clients.spawn(self.client(number as u32, &enough).run());
         }
         for number in 0..self.plan.load.tenants {
-            clients.spawn(tenants::live(self.client(TENANTS + number as u32)));
+            clients.spawn(tenants::live(self.client(TENANTS + number as u32, &enough)));
         }
         let mut faults = JoinSet::new();
         for scheduled in &self.plan.faults {
@@ -157,10 +157,11 @@ impl Run {
         sleep_until(begin + Duration::from_secs(self.plan.duration_s)).await;
         // Those that began last for as long as they were to.
         while faults.join_next().await.is_some() {}
-        clients.shutdown().await;
+        enough.cancel();
+        while clients.join_next().await.is_some() {}
     }
 
-    fn client(&self, number: u32) -> Client {
+    fn client(&self, number: u32, enough: &CancellationToken) -> Client {
         Client::new(
             number,
             self.net.clone(),
@@ -169,6 +170,7 @@ impl Run {
             self.history.clone(),
             self.plan.load.clone(),
             self.serving.clone(),
+            enough.clone(),
         )
     }
 
@@ -202,7 +204,7 @@ impl Run {
                 1 => Keys::Prefix("r/".to_owned()),
                 _ => Keys::Key("r/0".to_owned()),
             };
-            let client = self.client(WATCHERS + number as u32);
+            let client = self.client(WATCHERS + number as u32, enough);
             watchers.spawn(Watcher::new(client, keys, seen.clone(), enough.clone()).run());
         }
         (watchers, seen)
@@ -210,7 +212,7 @@ impl Run {
 
     /// One more write, that every watch must see.
     async fn last_event(&self, seen: &Seen) {
-        let mut writer = self.client(READER + 1);
+        let mut writer = self.client(READER + 1, &CancellationToken::new());
         let request = Request::Put {
             key: "r/0".to_owned(),
             value: writer.value(),
@@ -248,7 +250,7 @@ impl Run {
     /// Waits until every member answers a linearizable read.
     async fn settle(&self, since: &str) -> bool {
         let give_up = Instant::now() + SETTLE;
-        let mut reader = self.client(READER);
+        let mut reader = self.client(READER, &CancellationToken::new());
         let mut left: Vec<Host> = self.serving.lock().clone();
         while let Some(&node) = left.first() {
             let answers = matches!(reader.ask(node, read_all()).await, history::Outcome::Ok(_));

@@ -16,6 +16,9 @@ pub async fn live(mut client: Client) {
     let mut lease = i64::from(client.number) << 32;
     loop {
         client.pause(Duration::from_secs(5)).await;
+        if client.enough.is_cancelled() {
+            return;
+        }
         lease += 1;
         let ttl_s = client.random.among(TTL_S);
         let granted = client.ask_any(Request::LeaseGrant { lease, ttl_s }).await;

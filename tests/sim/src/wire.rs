@@ -28,7 +28,11 @@ pub fn is_write(request: &Request) -> bool {
 }
 
 /// Whether an error excludes that the request was executed.
-pub fn is_certain(status: &Status) -> bool {
+pub fn is_certain(request: &Request, status: &Status) -> bool {
+    // Several steps, of which any may have failed.
+    if matches!(request, Request::LockAcquire { .. }) {
+        return false;
+    }
     let never_sent = std::error::Error::source(status).is_some();
     if never_sent {
         return kv_node::raft::network::never_sent(status);
@@ -131,13 +135,13 @@ pub async fn call(transport: Transport, request: &Request) -> Result<Answer, Sta
             let held = LockClient::new(transport).lock(asked).await?.into_inner();
             let key = String::from_utf8_lossy(&held.key).into_owned();
             // The lock's key carries the revision that fences in a read of it.
-            let created = kv.range(range(&Keys::Key(key.clone()))).await?.into_inner();
-            let created = created
+            let read = kv.range(range(&Keys::Key(key.clone()))).await?.into_inner();
+            let created = read
                 .kvs
                 .first()
                 .ok_or_else(|| Status::unavailable("the lock is lost again"))?;
             let fencing = created.create_revision.cast_unsigned();
-            answer(held.header, Reply::Lock { key, fencing })
+            answer(read.header, Reply::Lock { key, fencing })
         }
         Request::LockRelease { key, .. } => {
             let asked = lockpb::UnlockRequest {
@@ -183,7 +187,8 @@ async fn lease(mut leases: LeaseClient<Transport>, request: &Request) -> Result<
                 keys: false,
             };
             let left = leases.lease_time_to_live(asked).await?.into_inner();
-            let ttl_s = seconds(left.ttl);
+            // The last second is told as 0, and a lease that is gone as -1.
+            let ttl_s = seconds(if left.ttl == 0 { 1 } else { left.ttl });
             answer(left.header, Reply::Lease { ttl_s })
         }
         Request::LeaseRevoke { lease } => {
