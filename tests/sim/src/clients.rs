@@ -51,7 +51,6 @@ impl Client {
         history: History,
         load: Load,
         nodes: Arc<Mutex<Vec<Host>>>,
-        enough: CancellationToken,
     ) -> Client {
         Client {
             number,
@@ -59,10 +58,18 @@ impl Client {
             trace,
             random: Random::of(seed, &format!("client {number}")),
             history,
-            enough,
+            enough: CancellationToken::new(),
             load,
             nodes,
             written: 0,
+        }
+    }
+
+    /// Until when it goes on; forever, unless told.
+    pub fn until(self, enough: &CancellationToken) -> Client {
+        Client {
+            enough: enough.clone(),
+            ..self
         }
     }
 

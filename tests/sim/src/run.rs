@@ -140,10 +140,10 @@ impl Run {
         let begin = Instant::now();
         let (mut clients, enough) = (JoinSet::new(), CancellationToken::new());
         for number in 0..self.plan.load.clients {
-            clients.spawn(self.client(number as u32, &enough).run());
+            clients.spawn(self.client(number as u32).until(&enough).run());
         }
         for number in 0..self.plan.load.tenants {
-            clients.spawn(tenants::live(self.client(TENANTS + number as u32, &enough)));
+            clients.spawn(tenants::live(self.client(TENANTS + number as u32).until(&enough)));
         }
         let mut faults = JoinSet::new();
         for scheduled in &self.plan.faults {
@@ -161,7 +161,7 @@ impl Run {
         while clients.join_next().await.is_some() {}
     }
 
-    fn client(&self, number: u32, enough: &CancellationToken) -> Client {
+    fn client(&self, number: u32) -> Client {
         Client::new(
             number,
             self.net.clone(),
@@ -170,7 +170,6 @@ impl Run {
             self.history.clone(),
             self.plan.load.clone(),
             self.serving.clone(),
-            enough.clone(),
         )
     }
 
@@ -204,7 +203,7 @@ impl Run {
                 1 => Keys::Prefix("r/".to_owned()),
                 _ => Keys::Key("r/0".to_owned()),
             };
-            let client = self.client(WATCHERS + number as u32, enough);
+            let client = self.client(WATCHERS + number as u32).until(enough);
             watchers.spawn(Watcher::new(client, keys, seen.clone(), enough.clone()).run());
         }
         (watchers, seen)
@@ -212,7 +211,7 @@ impl Run {
 
     /// One more write, that every watch must see.
     async fn last_event(&self, seen: &Seen) {
-        let mut writer = self.client(READER + 1, &CancellationToken::new());
+        let mut writer = self.client(READER + 1);
         let request = Request::Put {
             key: "r/0".to_owned(),
             value: writer.value(),
@@ -250,7 +249,7 @@ impl Run {
     /// Waits until every member answers a linearizable read.
     async fn settle(&self, since: &str) -> bool {
         let give_up = Instant::now() + SETTLE;
-        let mut reader = self.client(READER, &CancellationToken::new());
+        let mut reader = self.client(READER);
         let mut left: Vec<Host> = self.serving.lock().clone();
         while let Some(&node) = left.first() {
             let answers = matches!(reader.ask(node, read_all()).await, history::Outcome::Ok(_));
