@@ -292,17 +292,18 @@ fn coverage(faults: &[Injected], history: &[Record], interrupted: bool) -> Check
     }
 }
 
-/// Neither a lease nor a lock, which keep their own pace, nor a watch, which takes as long as the run.
+/// Neither what leases and locks are about, whose clients keep their own pace and write too, nor a watch, which takes as
+/// long as the run.
 fn is_of_keys(request: &Request) -> bool {
     match request {
+        Request::Put { lease, .. } => lease.is_none(),
         Request::Read { .. }
-        | Request::Put { .. }
         | Request::Delete { .. }
         | Request::CompareAndSet { .. }
-        | Request::Txn(_)
         | Request::SetAdd { .. }
         | Request::SetRead { .. } => true,
-        Request::Watch { .. }
+        Request::Txn(_)
+        | Request::Watch { .. }
         | Request::LockAcquire { .. }
         | Request::LockRelease { .. }
         | Request::LeaseGrant { .. }
