@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::{AlarmChange, AuthCommand, Caller, Error};
+use crate::{AlarmChange, AuthCommand, Caller, Error, nesting};
 
 /// One write of the data model, as the log carries it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +27,7 @@ pub enum Command {
         /// Who asks.
         caller: Caller,
         /// What for.
+        #[serde(deserialize_with = "nesting::one_deeper")]
         command: Box<Command>,
     },
     /// Makes a lease.
@@ -241,6 +242,7 @@ pub enum Op {
     /// A deletion.
     DeleteRange(DeleteRange),
     /// A transaction inside; its compares see the state before the outermost one.
+    #[serde(deserialize_with = "nesting::one_deeper")]
     Txn(Txn),
 }
 

@@ -59,4 +59,7 @@ pub enum Error {
     /// [`crate::ALARMS_MAX`] alarms are raised.
     #[error("quorate: too many alarms")]
     TooManyAlarms,
+    /// Transactions stand within each other deeper than [`crate::NESTING_MAX`].
+    #[error("quorate: transactions are nested too deep")]
+    NestedTooDeep,
 }

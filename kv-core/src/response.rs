@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Alarm, Error, KeyValue};
+use crate::{Alarm, Error, KeyValue, nesting};
 
 /// The answer to one command.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +36,7 @@ pub enum Response {
         succeeded: bool,
         /// One answer for each operation of the branch taken, with the revision for its own header.
         /// That is 0 for a transaction inside a transaction: etcd leaves it out.
+        #[serde(deserialize_with = "nesting::one_deeper")]
         responses: Vec<(i64, Response)>,
     },
     /// To a compaction.

@@ -6,7 +6,10 @@
 use std::collections::BTreeSet;
 
 use crate::intervals::Intervals;
-use crate::{Command, DeleteRange, Error, LeaseGrant, LeaseTerm, Op, Put, Range, Txn};
+use crate::{Command, DeleteRange, Error, LeaseGrant, LeaseTerm, NESTING_MAX, Op, Put, Range, Txn};
+
+/// How deep transactions may stand within the outermost one. Who asks takes one of the levels that can be decoded.
+const INNER_MAX: usize = NESTING_MAX - 1;
 
 /// Bounds of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,14 +93,14 @@ impl Txn {
     /// # Errors
     /// The first thing found wrong, in etcd's order.
     pub fn validate(&self, limits: &Limits) -> Result<(), Error> {
-        self.check_ops(limits.max_txn_ops)?;
+        self.check_ops(limits.max_txn_ops, INNER_MAX)?;
         for branch in [&self.success, &self.failure] {
             written(branch)?;
         }
         Ok(())
     }
 
-    fn check_ops(&self, max_ops: usize) -> Result<(), Error> {
+    fn check_ops(&self, max_ops: usize, max_depth: usize) -> Result<(), Error> {
         let ops = self.compare.len().max(self.success.len()).max(self.failure.len());
         let left = max_ops.checked_sub(ops).ok_or(Error::TooManyOps)?;
         for compare in &self.compare {
@@ -108,7 +111,10 @@ impl Txn {
                 Op::Range(range) => range.validate()?,
                 Op::Put(put) => put.validate()?,
                 Op::DeleteRange(delete) => delete.validate()?,
-                Op::Txn(inner) => inner.check_ops(left)?,
+                Op::Txn(inner) => {
+                    let max_depth = max_depth.checked_sub(1).ok_or(Error::NestedTooDeep)?;
+                    inner.check_ops(left, max_depth)?;
+                }
             }
         }
         Ok(())

@@ -70,7 +70,8 @@ pub(super) fn compact(request: pb::CompactionRequest) -> Command {
     })
 }
 
-/// A transaction. The wire bounds its depth: prost refuses messages nested deeper than 100.
+/// A transaction. The wire bounds its depth: prost refuses messages nested deeper than 100, which are 50 transactions
+/// within the outermost one, fewer than [`kv_core::NESTING_MAX`].
 pub(super) fn txn(request: pb::TxnRequest) -> Result<Txn, ApiError> {
     let ops = |ops: Vec<pb::RequestOp>| ops.into_iter().map(op).collect::<Result<Vec<Op>, ApiError>>();
     Ok(Txn {
@@ -251,6 +252,7 @@ fn response_op((revision, response): (i64, Response)) -> Result<pb::ResponseOp, 
 mod tests {
     use bytes::Bytes;
     use kv_core::{SortOrder, SortTarget};
+    use prost::Message;
 
     use super::*;
 
@@ -273,6 +275,31 @@ mod tests {
         pb::RequestOp {
             request: Some(request_op::Request::RequestPut(put)),
         }
+    }
+
+    /// A transaction with so many others within it.
+    fn nested(levels: usize) -> pb::TxnRequest {
+        (0..levels).fold(pb::TxnRequest::default(), |txn, _| pb::TxnRequest {
+            success: vec![pb::RequestOp {
+                request: Some(request_op::Request::RequestTxn(txn)),
+            }],
+            ..Default::default()
+        })
+    }
+
+    #[test]
+    fn as_deep_as_the_wire_lets_a_transaction_be_the_log_does() {
+        let read = |levels| pb::TxnRequest::decode(nested(levels).encode_to_vec().as_slice());
+        let deepest = Command::Txn(txn(read(50).unwrap()).unwrap());
+        assert_eq!(deepest.validate(&kv_core::Limits::default()), Ok(()));
+        let asked = deepest.by(kv_core::Caller::User {
+            name: "alice".into(),
+            revision: 1,
+        });
+        let frame = crate::codec::encode(&asked).unwrap();
+        assert_eq!(crate::codec::decode::<Command>(&frame).unwrap(), asked);
+        let error = read(51).unwrap_err().to_string();
+        assert!(error.contains("recursion limit reached"), "{error}");
     }
 
     #[test]

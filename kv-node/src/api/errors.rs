@@ -291,6 +291,7 @@ fn refused(error: kv_core::Error) -> Row {
             "too_many_alarms",
             "quorate: too many alarms",
         ),
+        Error::NestedTooDeep => invalid("nested_too_deep", "quorate: transactions are nested too deep"),
         Error::LeaseTtlTooLarge => row(
             Code::OutOfRange,
             Http::BAD_REQUEST,
