@@ -42,7 +42,7 @@ async fn execute(invocation: Invocation) -> anyhow::Result<ExitCode> {
             log(EnvFilter::from_default_env());
             Ok(kv_client::cli::run(*args).await)
         }
-        Invocation::Own(command) => run(*command).await,
+        Invocation::Own(command) => Box::pin(run(*command)).await,
     }
 }
 

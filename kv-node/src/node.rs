@@ -7,7 +7,7 @@ use std::{
 };
 
 use kv_core::{Alarm, AlarmKind, AuthError, Caller, Command, Outcome};
-use kv_store::Store;
+use kv_store::{Fault, Store};
 use kv_wal::Wal;
 use openraft::{ServerState, async_runtime::watch::WatchReceiver};
 use serde::{Deserialize, Serialize};
@@ -270,6 +270,9 @@ pub(crate) const REMOVED: &str = "this member was removed from its cluster, and 
 /// Entries that a ready node may be behind in applying what is committed.
 const READY_BEHIND_MAX: u64 = 5000;
 
+/// How often the store is asked whether it has failed: where nobody writes, nobody else notices.
+const STORE_CHECK_INTERVAL: Duration = Duration::from_millis(500);
+
 impl Node {
     /// Proposes one validated command of the node's own accord and waits until it is applied: nobody's
     /// permission is asked.
@@ -517,6 +520,10 @@ impl Node {
             if let Err(fatal) = &metrics.borrow_watched().running_state {
                 return fatal.to_string();
             }
+            match self.store().trouble() {
+                Some(Fault::NoSpace { .. }) | None => {}
+                Some(fault) => return fault.to_string(),
+            }
             match &*refused.borrow_and_update() {
                 Some(Refused::Never(why)) => return format!("the cluster refuses this node: {why}"),
                 Some(Refused::Removed) => return REMOVED.to_owned(),
@@ -527,6 +534,7 @@ impl Node {
                     return "raft has stopped".to_owned();
                 },
                 _ = refused.changed() => {}
+                () = tokio::time::sleep(STORE_CHECK_INTERVAL) => {}
             }
         }
     }

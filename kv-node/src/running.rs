@@ -2,12 +2,13 @@
 //! and stopping them in an order in which nothing that is under way is lost.
 
 use std::{
+    pin::Pin,
     sync::{Arc, OnceLock},
     time::Duration,
 };
 
 use anyhow::Context;
-use kv_store::Store;
+use kv_store::{EngineError, Fault, Store};
 use kv_tls::{ClientTls, ServerTls};
 use kv_wal::Wal;
 use openraft::{Config as RaftConfig, SnapshotPolicy};
@@ -57,8 +58,26 @@ use crate::{
 /// # Errors
 /// When it cannot start, or its log or store failed.
 pub async fn run(config: Config, env: Env, shutdown: impl Future<Output = ()> + Send) -> anyhow::Result<()> {
-    let mut running = Running::open(config).await?;
     tokio::pin!(shutdown);
+    while let Ended::ToStartAgain(why) = run_once(config.clone(), env.clone(), shutdown.as_mut()).await? {
+        tracing::warn!("starting again from the data directory: {why}");
+    }
+    Ok(())
+}
+
+/// How a node ended that did not fail.
+enum Ended {
+    Asked,
+    /// With a store that only has to be opened again.
+    ToStartAgain(String),
+}
+
+async fn run_once(
+    config: Config,
+    env: Env,
+    mut shutdown: Pin<&mut (impl Future<Output = ()> + Send)>,
+) -> anyhow::Result<Ended> {
+    let mut running = Running::open(config).await?;
     let node = tokio::select! {
         node = running.start(env) => match node {
             Ok(node) => node,
@@ -69,7 +88,7 @@ pub async fn run(config: Config, env: Env, shutdown: impl Future<Output = ()> + 
         },
         () = &mut shutdown => {
             running.close().await;
-            return Ok(());
+            return Ok(Ended::Asked);
         }
     };
     // A task of its own: it is woken by every entry, and this thread should not be.
@@ -82,10 +101,14 @@ pub async fn run(config: Config, env: Env, shutdown: impl Future<Output = ()> + 
     if failure.is_none() && running.config.leave_on_terminate {
         running.leave(&node).await;
     }
+    let trouble = node.store().trouble();
     running.stop(&node).await;
-    match failure {
-        None => Ok(()),
-        Some(failure) => anyhow::bail!("the node cannot go on: {failure}"),
+    match (failure, trouble) {
+        (None, _) => Ok(Ended::Asked),
+        (Some(_), Some(fault @ Fault::Engine(EngineError::SpaceRanOut(_)))) => {
+            Ok(Ended::ToStartAgain(fault.to_string()))
+        }
+        (Some(failure), _) => anyhow::bail!("the node cannot go on: {failure}"),
     }
 }
 

@@ -13,6 +13,8 @@ mod backup;
 mod common;
 #[path = "cluster/corruption.rs"]
 mod corruption;
+#[path = "cluster/full_disk.rs"]
+mod full_disk;
 #[path = "cluster/joining.rs"]
 mod joining;
 #[path = "cluster/leases.rs"]

@@ -280,7 +280,7 @@ pub(crate) fn open_error(dir: &Path, error: EngineError) -> OpenError {
         EngineError::NotWritable(reason) => OpenError::NotWritable { dir, reason },
         EngineError::NoSpace { free_bytes, .. } => OpenError::NoSpace { dir, free_bytes },
         EngineError::Corrupt(reason) | EngineError::Stopped(reason) => OpenError::Damaged { dir, reason },
-        EngineError::Io(reason) => OpenError::Io { dir, reason },
+        EngineError::Io(reason) | EngineError::SpaceRanOut(reason) => OpenError::Io { dir, reason },
     }
 }
 

@@ -27,6 +27,9 @@ struct World {
     boot: u64,
     current: Current,
     generations: BTreeMap<u64, Files>,
+    is_full: bool,
+    /// Something was to be written while it was full.
+    ran_full: bool,
 }
 
 /// What there is of one engine.
@@ -43,6 +46,8 @@ impl Default for SimDir {
             boot: 0,
             current: FIRST,
             generations: BTreeMap::new(),
+            is_full: false,
+            ran_full: false,
         };
         SimDir {
             world: Arc::new(Mutex::new(world)),
@@ -76,8 +81,22 @@ impl SimDir {
         live.map_or(0, |files| files.unsynced.len())
     }
 
+    /// Takes all room away, or gives it back. As with sled, an engine that was to write meanwhile takes no more until
+    /// it is opened again, and has lost then what was not synced.
+    pub fn set_full(&self, full: bool) {
+        self.world.lock().is_full = full;
+    }
+
+    /// Whether something was to be written while it was full; no longer so once a store is opened in it.
+    pub fn has_run_full(&self) -> bool {
+        self.world.lock().ran_full
+    }
+
     /// A handle that the next crash breaks.
     pub(crate) fn mount(&self) -> SimDir {
+        if std::mem::take(&mut self.world.lock().ran_full) {
+            self.crash(0);
+        }
         let boot = self.world.lock().boot;
         SimDir {
             world: self.world.clone(),
@@ -114,6 +133,18 @@ impl SimDir {
 }
 
 impl World {
+    fn has_room(&mut self) -> Result<(), EngineError> {
+        self.ran_full |= self.is_full;
+        match (self.is_full, self.ran_full) {
+            (true, _) => Err(EngineError::NoSpace {
+                free_bytes: 0,
+                needed_bytes: 1,
+            }),
+            (false, true) => Err(EngineError::SpaceRanOut("simulated".into())),
+            (false, false) => Ok(()),
+        }
+    }
+
     fn powered(&self, boot: u64) -> Result<(), EngineError> {
         if boot == self.boot {
             Ok(())
@@ -171,6 +202,7 @@ impl Engine for SimEngine {
     }
 
     fn batch(&self, batch: &Batch) -> Result<(), EngineError> {
+        self.dir.world.lock().has_room()?;
         self.files(|files| files.unsynced.push(batch.clone()))?;
         self.visible.batch(batch)
     }

@@ -11,6 +11,7 @@ struct Run {
     said: String,
     verdict: Value,
     faults: Vec<Value>,
+    history: Vec<Value>,
     report: String,
 }
 
@@ -35,15 +36,16 @@ fn chaos(dir: &Path, args: &[&str]) -> Run {
     );
     println!("{said}");
     let read = |name: &str| std::fs::read_to_string(out.join(name)).unwrap_or_else(|e| panic!("{name}: {e}"));
-    assert!(!read("history.jsonl").is_empty());
+    let lines = |name: &str| -> Vec<Value> {
+        let parse = |line: &str| serde_json::from_str(line).unwrap();
+        read(name).lines().map(parse).collect()
+    };
     assert!(!out.join("data").exists(), "the nodes' data goes with the run");
     Run {
         code: status.code(),
         verdict: serde_json::from_str(&read("verdict.json")).unwrap(),
-        faults: read("faults.jsonl")
-            .lines()
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect(),
+        faults: lines("faults.jsonl"),
+        history: lines("history.jsonl"),
         report: read("report.html"),
         said,
     }
@@ -56,7 +58,21 @@ fn passes(dir: &Path, args: &[&str], faults: usize) -> Run {
     assert_eq!(run.faults.len(), faults);
     assert!(run.said.contains("\nPASSED: "), "{}", run.said);
     assert!(run.report.contains("<svg ") && run.report.ends_with("</html>\n"));
+    assert!(
+        end_of(&run.history, true) >= end_of(&run.history, false),
+        "something was asked that no watch saw to its end"
+    );
     run
+}
+
+/// When the last watch, or the last of all else, was over.
+fn end_of(history: &[Value], watches: bool) -> Option<u64> {
+    let is_wanted = |record: &&Value| record["request"].get("watch").is_some() == watches;
+    history
+        .iter()
+        .filter(is_wanted)
+        .filter_map(|record| record["end_ns"].as_u64())
+        .max()
 }
 
 #[test]
@@ -105,4 +121,16 @@ fn nothing_is_lost_when_the_leader_is_cut_off() {
         &["partition", "--rounds", "2", "--shape", "symmetric"],
         2,
     );
+}
+
+#[test]
+fn a_node_whose_disk_was_full_goes_on_by_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let loop_device = Command::new("losetup").arg("--find").output();
+    let is_root = rustix::process::geteuid().is_root();
+    if !is_root || !loop_device.is_ok_and(|output| output.status.success()) {
+        eprintln!("SKIPPED: no root or no loop device here, so no disk can be made and filled");
+        return;
+    }
+    passes(dir.path(), &["full-disk", "--rounds", "2"], 2);
 }

@@ -19,7 +19,7 @@ use super::EngineError;
 #[derive(Debug, Default)]
 pub(super) struct Guard {
     reads_stopped: OnceLock<String>,
-    writes_stopped: OnceLock<String>,
+    writes_stopped: OnceLock<EngineError>,
 }
 
 impl Guard {
@@ -39,17 +39,25 @@ impl Guard {
     /// Runs a write; any failure in it stops further writes, because sled may have taken a part of
     /// it into its memory. Reads go on: the records of a half-taken batch are right, or not asked for.
     pub(super) fn write<T>(&self, call: impl FnOnce() -> sled::Result<T>) -> Result<T, EngineError> {
-        if let Some(reason) = self.writes_stopped.get() {
-            return Err(EngineError::Stopped(reason.clone()));
+        if let Some(stopped) = self.writes_stopped.get() {
+            return Err(stopped.clone());
         }
-        self.stop_writes_on_error(self.read(call))
+        let result = self.read(call).map_err(|error| match error {
+            // What sled could not write it does not write later: there is no trying again.
+            EngineError::NoSpace { .. } => EngineError::SpaceRanOut(error.to_string()),
+            other => other,
+        });
+        self.stop_writes_on_error(result)
     }
 
     /// Lets a result pass; an error stops further writes. For our own calls to the kernel: after a
     /// failed fsync a second one may well succeed although pages were lost.
     pub(super) fn stop_writes_on_error<T>(&self, result: Result<T, EngineError>) -> Result<T, EngineError> {
         if let Err(error) = &result {
-            let _ = self.writes_stopped.set(error.to_string());
+            let _ = self.writes_stopped.set(match error {
+                EngineError::SpaceRanOut(_) => error.clone(),
+                other => EngineError::Stopped(other.to_string()),
+            });
         }
         result
     }
@@ -100,5 +108,35 @@ impl From<io::Error> for EngineError {
             }
             _ => EngineError::Io(error.to_string()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn full() -> sled::Error {
+        sled::Error::Io(io::ErrorKind::StorageFull.into())
+    }
+
+    #[test]
+    fn a_write_that_met_a_full_disk_is_not_tried_again() {
+        let guard = Guard::default();
+        let first = guard.write(|| Err::<(), _>(full()));
+        assert!(matches!(first, Err(EngineError::SpaceRanOut(_))), "{first:?}");
+        let later = guard.write(|| -> sled::Result<()> { panic!("sled is asked again") });
+        assert!(matches!(later, Err(EngineError::SpaceRanOut(_))), "{later:?}");
+        assert_eq!(guard.read(|| Ok(7)).expect("reads go on"), 7);
+    }
+
+    #[test]
+    fn after_a_failed_sync_there_is_no_want_of_room_to_wait_out() {
+        let guard = Guard::default();
+        let failed = guard.stop_writes_on_error(Err::<(), _>(EngineError::from(io::Error::from(
+            io::ErrorKind::StorageFull,
+        ))));
+        assert!(matches!(failed, Err(EngineError::NoSpace { .. })), "{failed:?}");
+        let later = guard.write(|| Ok(()));
+        assert!(matches!(later, Err(EngineError::Stopped(_))), "{later:?}");
     }
 }

@@ -43,6 +43,10 @@ pub enum EngineError {
     /// the engine must be opened again.
     #[error("input/output error: {0}")]
     Io(String),
+    /// The file system became full in the middle of the engine's own work, and has room again: the engine takes no
+    /// more writes until it is opened again, and then goes on from what it holds.
+    #[error("the disk had become full while it was written to: {0}")]
+    SpaceRanOut(String),
     /// The engine failed before and takes no more work until it is opened again.
     #[error("stopped by an earlier failure: {0}")]
     Stopped(String),

@@ -124,7 +124,17 @@ impl SledEngine {
 
     fn flush(&self) -> Result<(), EngineError> {
         self.unflushed_bytes.store(0, Ordering::Relaxed);
-        self.guard.write(|| self.tree().flush()).map(|_bytes| ())
+        self.write(|| self.tree().flush()).map(|_bytes| ())
+    }
+
+    /// Writes. Where sled has met a full disk, that is an error to wait out as long as the disk is full: there is
+    /// nothing to be gained by closing it before.
+    fn write<T>(&self, call: impl FnOnce() -> sled::Result<T>) -> Result<T, EngineError> {
+        let result = self.guard.write(call);
+        if let Err(EngineError::SpaceRanOut(_)) = result {
+            self.check_space(0)?;
+        }
+        result
     }
 
     /// Values beyond a quarter of a segment (128 KiB) are files of their own, which sled never syncs.
@@ -202,7 +212,7 @@ impl Engine for SledEngine {
                 None => writes.remove(&key[..]),
             }
         }
-        self.guard.write(|| self.tree().apply_batch(writes))
+        self.write(|| self.tree().apply_batch(writes))
     }
 
     /// sled's own flush ends in `sync_file_range`, which writes no metadata and does not empty the

@@ -152,6 +152,7 @@ async fn try_run(fault: Kind, args: &Args, shutdown: impl Future<Output = ()>) -
         started,
         seed,
         nodes,
+        load_ended_ns: run.load_ended_ns,
         faults: run.faults,
         reigns: run.reigns,
         own_checks,

@@ -51,8 +51,19 @@ pub(crate) fn acknowledgements(history: &[Record]) -> Vec<u64> {
     times
 }
 
+/// The longest gap around each fault, by when faults began. What is acknowledged after the load has ended, when nobody
+/// is expected to write, ends none.
+pub(crate) fn around(begun: &[u64], acknowledged: &[u64], load_ended_ns: u64) -> Vec<Option<Gap>> {
+    let ends = begun.iter().skip(1).copied().chain([load_ended_ns]);
+    begun
+        .iter()
+        .zip(ends)
+        .map(|(from_ns, to_ns)| longest(acknowledged, *from_ns, to_ns))
+        .collect()
+}
+
 /// The longest gap that ends within a span of time; none if no write was acknowledged in it.
-pub(crate) fn longest(acknowledged: &[u64], from_ns: u64, to_ns: u64) -> Option<Gap> {
+fn longest(acknowledged: &[u64], from_ns: u64, to_ns: u64) -> Option<Gap> {
     let first = acknowledged
         .partition_point(|time| *time <= from_ns)
         .saturating_sub(1);
@@ -91,6 +102,20 @@ mod tests {
         assert_eq!(gap(10, 20), Some((10, 20)));
         assert_eq!(gap(300, 400), None, "nothing was acknowledged any more");
         assert_eq!(gap(0, 5), None);
+    }
+
+    #[test]
+    fn what_comes_after_the_load_ends_no_gap() {
+        let acknowledged = [10, 20, 30, 90, 100, 9_000];
+        let ms = |begun: &[u64]| {
+            let gaps = around(begun, &acknowledged, 120);
+            gaps.iter()
+                .map(|gap| gap.map(|gap| gap.to_ns - gap.from_ns))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(ms(&[15, 35, 95]), [Some(10), Some(60), Some(10)]);
+        assert_eq!(ms(&[110]), [None]);
+        assert_eq!(ms(&[]), []);
     }
 
     #[test]

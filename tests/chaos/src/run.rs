@@ -62,6 +62,8 @@ pub(crate) struct Injected {
 pub(crate) struct Run {
     /// What clients saw.
     pub(crate) recorder: Recorder,
+    /// When they were told to stop, in nanoseconds since the run began.
+    pub(crate) load_ended_ns: u64,
     /// The faults.
     pub(crate) faults: Vec<Injected>,
     /// Who led.
@@ -85,7 +87,7 @@ pub(crate) async fn run(
     let recorder = Recorder::new();
     let before = final_state::members(cluster).await?;
     let observer = Observer::start(cluster.endpoints(), &recorder);
-    let workload = Workload::start(load, &cluster.endpoints(), &recorder);
+    let mut workload = Workload::start(load, &cluster.endpoints(), &recorder);
     let mut faults = Vec::new();
     let interrupted = Cell::new(false);
     let asked_to_end = async {
@@ -109,7 +111,8 @@ pub(crate) async fn run(
         cluster.serves().await
     };
     let healed = healed.await;
-    let recorder = workload.stop().await?;
+    let load_ended_ns = recorder.now_ns();
+    workload.stop_asking().await?;
     checks.push(check(
         "every node serves at the end",
         cluster.nodes().len(),
@@ -119,10 +122,12 @@ pub(crate) async fn run(
     let endpoints = cluster.endpoints().borrow().clone();
     let read = workload::read_sets(&endpoints, &recorder).await;
     checks.push(check("every set is read once more", 1, "cluster", read));
+    let recorder = workload.stop().await?;
     let reigns = observer.stop().await?;
     checks.extend(final_state::check(cluster, &before).await);
     Ok(Run {
         recorder,
+        load_ended_ns,
         faults,
         reigns,
         checks,

@@ -23,7 +23,10 @@ pub fn seed(seed: u64) {
 ///
 /// # Safety
 /// As the system call: `buffer` must be valid for `length` bytes.
-#[allow(unsafe_code)]
+#[allow(
+    unsafe_code,
+    reason = "there is no other way to take the place of a function of the C library"
+)]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn getrandom(buffer: *mut c_void, length: usize, _flags: c_uint) -> isize {
     let mut random = Random::new(NEXT.fetch_add(1, Ordering::Relaxed));

@@ -92,6 +92,8 @@ pub(crate) struct Facts {
     pub(crate) started: chrono::DateTime<chrono::Utc>,
     pub(crate) seed: u64,
     pub(crate) nodes: usize,
+    /// From then on clients were not expected to write.
+    pub(crate) load_ended_ns: u64,
     pub(crate) faults: Vec<Injected>,
     pub(crate) reigns: Vec<Reign>,
     pub(crate) own_checks: Vec<Check>,
@@ -106,18 +108,8 @@ impl Summary {
         }
         let end_ns = history.iter().map(|record| record.end_ns).max().unwrap_or(0);
         let acknowledged = gaps::acknowledgements(history);
-        let ends = facts
-            .faults
-            .iter()
-            .skip(1)
-            .map(|next| next.start_ns)
-            .chain([end_ns]);
-        let gaps: Vec<Option<Gap>> = facts
-            .faults
-            .iter()
-            .zip(ends)
-            .map(|(fault, to_ns)| gaps::longest(&acknowledged, fault.start_ns, to_ns))
-            .collect();
+        let begun: Vec<u64> = facts.faults.iter().map(|fault| fault.start_ns).collect();
+        let gaps = gaps::around(&begun, &acknowledged, facts.load_ended_ns);
         let gaps_ms: Vec<Option<f64>> = gaps.iter().map(|gap| gap.map(Gap::ms)).collect();
         let known: Vec<f64> = gaps_ms.iter().flatten().copied().collect();
         Summary {

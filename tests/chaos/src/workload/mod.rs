@@ -42,8 +42,33 @@ pub(crate) struct Load {
 /// A running workload.
 pub(crate) struct Workload {
     recorder: Recorder,
+    clients: Party,
+    /// They outlive the others: what nobody has watched, a checker can only guess.
+    watchers: Party,
+}
+
+/// Clients that end together.
+struct Party {
     stop: watch::Sender<bool>,
     tasks: JoinSet<anyhow::Result<()>>,
+}
+
+impl Party {
+    fn new() -> Party {
+        Party {
+            stop: watch::Sender::new(false),
+            tasks: JoinSet::new(),
+        }
+    }
+
+    /// Lets each end after the operation that it is at.
+    async fn end(&mut self) -> anyhow::Result<()> {
+        self.stop.send_replace(true);
+        while let Some(ended) = self.tasks.join_next().await {
+            ended??;
+        }
+        Ok(())
+    }
 }
 
 impl Workload {
@@ -53,46 +78,45 @@ impl Workload {
         endpoints: &watch::Receiver<Vec<Endpoint>>,
         recorder: &Recorder,
     ) -> Workload {
-        let stop = watch::Sender::new(false);
-        let mut tasks = JoinSet::new();
+        let mut clients = Party::new();
+        let session = |index| Session::new(recorder, endpoints, index, &clients.stop);
+        let pace = Duration::from_secs(1) * load.clients / load.ops_per_s.max(1);
         for index in 0..load.clients {
-            let session = Session::new(recorder, endpoints, index, &stop);
-            let pace = Duration::from_secs(1) * load.clients / load.ops_per_s.max(1);
-            tasks.spawn(clients::run(session, rng_of(load.seed, index), pace));
+            let asking = clients::run(session(index), rng_of(load.seed, index), pace);
+            clients.tasks.spawn(asking);
         }
-        tasks.spawn(holders::lock(
-            Session::new(recorder, endpoints, 0, &stop),
-            rng_of(load.seed, u32::MAX),
-        ));
-        tasks.spawn(holders::lock(
-            Session::new(recorder, endpoints, 1, &stop),
-            rng_of(load.seed, u32::MAX - 1),
-        ));
-        tasks.spawn(holders::lease(
-            Session::new(recorder, endpoints, 1, &stop),
-            rng_of(load.seed, u32::MAX - 2),
-        ));
+        for index in [0, 1] {
+            let locking = holders::lock(session(index), rng_of(load.seed, u32::MAX - index));
+            clients.tasks.spawn(locking);
+        }
+        let leasing = holders::lease(session(1), rng_of(load.seed, u32::MAX - 2));
+        clients.tasks.spawn(leasing);
+        let mut watchers = Party::new();
         for pinned in [None, Some(0)] {
-            tasks.spawn(watcher::run(
+            let watching = watcher::run(
                 recorder.clone(),
                 endpoints.clone(),
                 pinned,
-                stop.subscribe(),
-            ));
+                watchers.stop.subscribe(),
+            );
+            watchers.tasks.spawn(watching);
         }
         Workload {
             recorder: recorder.clone(),
-            stop,
-            tasks,
+            clients,
+            watchers,
         }
     }
 
-    /// Stops all clients, each after the operation that it is at.
+    /// Stops all clients but those that watch, each after the operation that it is at.
+    pub(crate) async fn stop_asking(&mut self) -> anyhow::Result<()> {
+        self.clients.end().await
+    }
+
+    /// Stops the rest.
     pub(crate) async fn stop(mut self) -> anyhow::Result<Recorder> {
-        self.stop.send_replace(true);
-        while let Some(ended) = self.tasks.join_next().await {
-            ended??;
-        }
+        self.clients.end().await?;
+        self.watchers.end().await?;
         Ok(self.recorder)
     }
 }

@@ -1,4 +1,5 @@
-//! How long a long history takes: `cargo test --release -p quorate-checkers -- --ignored --nocapture large`.
+//! How long a long history takes. The test that is ignored is run by hand when a checker changes, for its time and
+//! memory: `cargo test --release -p quorate-checkers --test it -- --ignored --nocapture large`.
 
 use std::time::Instant;
 
