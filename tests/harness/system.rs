@@ -253,9 +253,8 @@ impl System {
             for node in 0..self.ports.nodes {
                 let answer = self.client.hash_kv(&url(self.ports.client(node)), 0).await;
                 let answer = answer.map_err(|error| format!("n{}: {error}", node + 1))?;
-                let revision = answer.header.ok_or("no header")?.revision;
                 hashes.push(StateHash {
-                    revision,
+                    revision: answer.hash_revision,
                     hash: answer.hash,
                 });
             }

@@ -166,7 +166,7 @@ impl Fleet {
             for i in self.running() {
                 let answer = self.client.hash_kv(&self.machines[i].endpoint, 0).await;
                 let answer = answer.map_err(|error| format!("n{i}: {error}"))?;
-                hashes.insert(i, (answer.header.map(|header| header.revision), answer.hash));
+                hashes.insert(i, (answer.hash_revision, answer.hash));
             }
             let distinct: BTreeSet<_> = hashes.values().collect();
             match distinct.len() {

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
-use kv_proto::etcdserverpb::Member;
+use kv_proto::etcdserverpb::{Member, RangeRequest};
 use quorate_checkers::Check;
 
 use crate::cluster::Cluster;
@@ -74,15 +74,16 @@ async fn members_are(cluster: &Cluster, before: &[String]) -> anyhow::Result<()>
 async fn hashes_agree(cluster: &Cluster) -> anyhow::Result<()> {
     let started = Instant::now();
     loop {
-        let hashes = hashes(cluster).await;
-        match hashes {
-            Ok(hashes) if hashes.windows(2).all(|pair| pair[0].1 == pair[1].1) => {
-                ensure!(
-                    hashes.windows(2).all(|pair| pair[0].2 == pair[1].2),
-                    "they differ at one revision: {}",
-                    words(&hashes)
-                );
-                return Ok(());
+        match hashes(cluster, 0).await {
+            Ok(hashes) if agree(&hashes, |hash| hash.1) => {
+                if agree(&hashes, |hash| hash.2) {
+                    return Ok(());
+                }
+                let place = match first_difference(cluster, hashes[0].1).await {
+                    Ok(place) => place,
+                    Err(error) => format!("where they begin to is not known: {error:#}"),
+                };
+                bail!("they differ at one revision: {}; {place}", words(&hashes))
             }
             Ok(hashes) if started.elapsed() > AGREE_WITHIN => {
                 bail!("they are not at one revision: {}", words(&hashes))
@@ -93,18 +94,53 @@ async fn hashes_agree(cluster: &Cluster) -> anyhow::Result<()> {
     }
 }
 
-async fn hashes(cluster: &Cluster) -> anyhow::Result<Vec<(String, i64, u32)>> {
+/// Name, revision and hash of a node.
+type Hash = (String, i64, u32);
+
+fn agree<T: PartialEq>(hashes: &[Hash], of: impl Fn(&Hash) -> T) -> bool {
+    hashes.windows(2).all(|pair| of(&pair[0]) == of(&pair[1]))
+}
+
+/// The hashes of all nodes up to a revision; 0 for all that each has. With the revision that was hashed, not that of the
+/// header, which may be newer: leases still end.
+async fn hashes(cluster: &Cluster, revision: i64) -> anyhow::Result<Vec<Hash>> {
     let mut hashes = Vec::new();
     for node in cluster.nodes() {
-        let answer = node.client.hash_kv(&node.client_url, 0).await;
+        let answer = node.client.hash_kv(&node.client_url, revision).await;
         let answer = answer.with_context(|| format!("no hash from {}", node.name))?;
-        let revision = answer.header.context("an answer without a header")?.revision;
-        hashes.push((node.name.clone(), revision, answer.hash));
+        hashes.push((node.name.clone(), answer.hash_revision, answer.hash));
     }
     Ok(hashes)
 }
 
-fn words(hashes: &[(String, i64, u32)]) -> String {
+/// The first revision up to which nodes that differ at `last` do, and what each of them has there.
+async fn first_difference(cluster: &Cluster, last: i64) -> anyhow::Result<String> {
+    let (mut equal, mut differs) = (0, last);
+    while differs - equal > 1 {
+        let middle = equal + (differs - equal) / 2;
+        // What is compacted cannot be asked for, and the nodes may have come to agree on it.
+        match hashes(cluster, middle).await {
+            Ok(hashes) if !agree(&hashes, |hash| hash.2) => differs = middle,
+            Ok(_) | Err(_) => equal = middle,
+        }
+    }
+    let mut there = format!("the first difference is at revision {differs}");
+    for node in cluster.nodes() {
+        let range = RangeRequest {
+            key: vec![0].into(),
+            range_end: vec![0].into(),
+            revision: differs,
+            min_mod_revision: differs,
+            serializable: true,
+            ..RangeRequest::default()
+        };
+        let found = node.client.range(range).await?.kvs;
+        there += &format!("; {} has {found:?}", node.name);
+    }
+    Ok(there)
+}
+
+fn words(hashes: &[Hash]) -> String {
     let each = hashes
         .iter()
         .map(|(name, revision, hash)| format!("{name} {hash:08x} at revision {revision}"));
