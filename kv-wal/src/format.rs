@@ -20,6 +20,7 @@
 use bytes::Bytes;
 use crc32c::{crc32c, crc32c_append};
 
+use crate::options::MAX_STATE_BYTES;
 use crate::types::Position;
 
 /// Newest format that this program reads, and the one it writes.
@@ -31,7 +32,8 @@ pub(crate) const RECORD_HEADER_BYTES: u32 = 24;
 /// Bytes of an entry's payload that hold its position.
 pub(crate) const ENTRY_PREFIX_BYTES: u32 = 16;
 
-const MAGIC: [u8; 8] = *b"QrtWal\r\n";
+/// What a segment begins with.
+pub(crate) const MAGIC: [u8; 8] = *b"QrtWal\r\n";
 const MARK: [u8; 3] = *b"qWr";
 
 /// What a record says.
@@ -147,13 +149,15 @@ pub(crate) fn encode_position(position: Position) -> [u8; 16] {
     bytes
 }
 
-/// Reads the position at the start of a payload.
+/// Reads the position at the start of a payload. No log has the last index that 64 bits can hold, since there is none
+/// after it.
 pub(crate) fn decode_position(payload: &[u8]) -> Option<Position> {
     let bytes = payload.get(..16)?;
-    Some(Position {
+    let position = Position {
         term: u64_at(bytes, 0),
         index: u64_at(bytes, 8),
-    })
+    };
+    (position.index < u64::MAX).then_some(position)
 }
 
 /// What a segment says about itself and about the log before it.
@@ -281,6 +285,9 @@ impl Cursor<'_> {
     fn bytes(&mut self) -> Option<Option<Bytes>> {
         let present = self.take(1)?[0] == 1;
         let count = self.u32()? as usize;
+        if count > MAX_STATE_BYTES {
+            return None;
+        }
         let bytes = Bytes::copy_from_slice(self.take(count)?);
         Some(present.then_some(bytes))
     }
@@ -298,6 +305,27 @@ fn u64_at(bytes: &[u8], offset: usize) -> u64 {
     let mut number = [0; 8];
     number.copy_from_slice(&bytes[offset..offset + 8]);
     u64::from_le_bytes(number)
+}
+
+/// Makes the checksum of a header block right, whatever stands in it.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn seal_header(block: &mut [u8]) {
+    let crc = crc32c(&block[12..]);
+    block[8..12].copy_from_slice(&crc.to_le_bytes());
+}
+
+/// What the record at the start of `bytes` says that its payload has; `None` where no record stands there.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn payload_bytes(bytes: &[u8]) -> Option<u32> {
+    let header = RecordHeader::parse(bytes.first_chunk()?);
+    header.ok().map(|header| header.payload_bytes)
+}
+
+/// Makes the checksum of a whole record right, whatever stands in it.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn seal_record(seed: u32, offset: u32, record: &mut [u8]) {
+    let crc = checksum(seed, offset, &record[4..]);
+    record[..4].copy_from_slice(&crc.to_le_bytes());
 }
 
 #[cfg(test)]

@@ -41,6 +41,8 @@ mod cache;
 mod disk;
 mod error;
 mod format;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 mod index;
 mod options;
 mod read;

@@ -32,7 +32,7 @@ use crate::format::{
     FORMAT_VERSION, HEADER_BLOCK_BYTES, HeaderError, LogState, SegmentHeader, encoded_bytes, segment_seed,
 };
 use crate::index::LogIndex;
-use crate::options::{Options, Recovery, Torn};
+use crate::options::{MAX_SEGMENT_BYTES, Options, Recovery, Torn};
 use crate::replay::Replay;
 use crate::scan::{Behind, Scanner};
 use crate::segment::{activate, file_name, make_spare, parse_name, remove_spare};
@@ -240,7 +240,12 @@ fn open_segment(
             header.segment
         )));
     }
-    if !header.segment_bytes.is_multiple_of(HEADER_BLOCK_BYTES) {
+    // None is of this number: the one after it would have none.
+    if number == u32::MAX {
+        return Err(damaged("the segment's header has an impossible number"));
+    }
+    let possible = HEADER_BLOCK_BYTES..=MAX_SEGMENT_BYTES as u32;
+    if !possible.contains(&header.segment_bytes) || !header.segment_bytes.is_multiple_of(HEADER_BLOCK_BYTES) {
         return Err(damaged("the segment's header has an impossible size"));
     }
     if size < u64::from(header.segment_bytes) {

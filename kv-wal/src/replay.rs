@@ -4,8 +4,11 @@
 //! The record of that purge stands somewhere behind, so until then the replay takes the log to be purged up
 //! to where the segment starts, and checks at the end that it really was.
 
+use bytes::Bytes;
+
 use crate::format::{Kind, LogState, decode_position};
 use crate::index::{LogIndex, Misfit, Place};
+use crate::options::MAX_STATE_BYTES;
 use crate::scan::Found;
 use crate::types::{Location, Position};
 
@@ -55,13 +58,18 @@ impl Replay {
                 found.sequence, self.state.next_sequence
             ));
         }
-        self.state.next_sequence += 1;
+        let next = found.sequence.checked_add(1);
+        self.state.next_sequence = next.ok_or("the record has an impossible number")?;
         self.records += 1;
         match found.kind {
             Kind::Entry => return self.entry(segment, offset, found.payload).map(Some),
-            Kind::Vote => self.state.vote = Some(bytes::Bytes::copy_from_slice(found.payload)),
-            Kind::Committed => self.state.committed = Some(bytes::Bytes::copy_from_slice(found.payload)),
-            Kind::Truncate => self.truncate(decode_position(found.payload)),
+            Kind::Vote => self.state.vote = Some(state(found.payload)?),
+            Kind::Committed => self.state.committed = Some(state(found.payload)?),
+            Kind::Truncate if found.payload.is_empty() => self.truncate(None),
+            Kind::Truncate => {
+                let last = decode_position(found.payload).ok_or("a truncation without a position")?;
+                self.truncate(Some(last));
+            }
             Kind::Purge => {
                 let upto = decode_position(found.payload).ok_or("a purge without a position")?;
                 self.purge(upto)?;
@@ -127,6 +135,14 @@ impl Replay {
         let last = self.index.last();
         Ok((self.index, LogState { last, ..self.state }))
     }
+}
+
+/// A vote or a committed mark, which must fit into the header of the next segment.
+fn state(payload: &[u8]) -> Result<Bytes, &'static str> {
+    if payload.len() > MAX_STATE_BYTES {
+        return Err("a vote or a committed mark that is too long");
+    }
+    Ok(Bytes::copy_from_slice(payload))
 }
 
 fn index_of(position: Option<Position>) -> Option<u64> {
