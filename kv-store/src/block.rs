@@ -106,8 +106,13 @@ impl Block {
             .checked_add(self.first.main)
             .ok_or(Damage("a revision beyond 63 bits"))?;
         let sub = take_i64(rest)?;
+        let at = Revision { main, sub };
+        // Whoever looks for it would look in the block before.
+        if at < self.first {
+            return Err(Damage("a record before its block"));
+        }
         let length = take_varint(rest)?;
-        Ok((Revision { main, sub }, take_bytes(rest, length)?))
+        Ok((at, take_bytes(rest, length)?))
     }
 
     /// The record of one revision, if it is in this block.

@@ -10,7 +10,7 @@ use kv_core::Revision;
 /// Version of the envelope. A reader refuses any other.
 const ENVELOPE_VERSION: u8 = 2;
 /// Version byte and CRC32C.
-const ENVELOPE_BYTES: usize = 1 + 4;
+pub(crate) const ENVELOPE_BYTES: usize = 1 + 4;
 
 /// Every key that the store writes. The order of the variants is the order on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

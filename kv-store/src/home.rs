@@ -320,7 +320,7 @@ fn generations(dir: &Path) -> io::Result<Vec<(u64, PathBuf)>> {
     Ok(found)
 }
 
-fn text(current: Current) -> String {
+pub(crate) fn text(current: Current) -> String {
     let Current {
         generation,
         durable_index,
@@ -339,7 +339,7 @@ fn write(dir: &Path, current: Current) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-fn parse(dir: &Path, bytes: &[u8]) -> Result<Current, OpenError> {
+pub(crate) fn parse(dir: &Path, bytes: &[u8]) -> Result<Current, OpenError> {
     let damaged = || OpenError::Damaged {
         dir: dir.to_owned(),
         reason: "the file CURRENT is damaged".into(),

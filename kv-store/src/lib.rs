@@ -18,6 +18,8 @@ mod block;
 mod codec;
 mod engine;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 mod hash;
 mod history;
 mod home;

@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kv_core::{Fact, Restorer, State};
+use kv_core::{Fact, Restorer, Revision, State};
 
 use crate::{
     block::Block,
@@ -58,13 +58,23 @@ pub(crate) fn load(engine: &dyn Engine, durable_index: u64) -> Result<(State, Me
             "it ends at log index {applied}, although {durable_index} had been made durable"
         )));
     }
+    if applied == u64::MAX {
+        return Err(Damage("a log index that no entry can follow").into());
+    }
     let mut restorer = Restorer::new();
     let mut tally = Tally::default();
+    let mut last = Revision::default();
     let (from, to) = (Key::FIRST_BLOCK.to_bytes(), Key::LAST_BLOCK.to_bytes());
     for pair in engine.scan((Bound::Included(&from), Bound::Included(&to))) {
         let (key, value) = pair?;
-        for entry in Block::decode(&key, &value)?.records() {
+        let block = Block::decode(&key, &value)?;
+        // A record is looked for in the last block that begins before it.
+        if block.key() <= Key::Block(last) {
+            return Err(Damage("a record behind the beginning of the next block").into());
+        }
+        for entry in block.records() {
             let (at, encoded) = entry?;
+            last = at;
             tally.add(at);
             restorer
                 .push(at, View::decode(encoded)?.head())

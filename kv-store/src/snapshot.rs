@@ -238,7 +238,7 @@ fn put_record(at: Revision, encoded: &[u8], payload: &mut Vec<u8>) {
 }
 
 /// A chunk. Its head is covered by the checksum of its payload.
-fn seal_chunk(kind: u8, number: u64, payload: &[u8]) -> Bytes {
+pub(crate) fn seal_chunk(kind: u8, number: u64, payload: &[u8]) -> Bytes {
     let mut head = [kind; CHUNK_HEAD_BYTES];
     head[1..].copy_from_slice(&number.to_le_bytes());
     Bytes::from([&head[..], &codec::seal(&head, payload)].concat())
