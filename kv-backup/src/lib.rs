@@ -13,6 +13,9 @@
 //! what was written. etcd's own client takes a file of this length and end for a snapshot with a hash. What is
 //! in the frames after the manifest is the business of the node, which checks it once more.
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
+
 use std::io::{self, Read};
 
 use serde::{Deserialize, Serialize};
