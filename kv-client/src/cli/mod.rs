@@ -11,6 +11,8 @@ mod check;
 mod commands;
 mod endpoints;
 mod exit;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 mod help;
 mod json;
 mod lease;

@@ -34,10 +34,7 @@ const SECRETS: [&str; 3] = ["passw", "--user", "user add"];
 
 /// Reads and runs commands until the end of the input.
 pub(super) async fn run(global: &GlobalArgs) -> Outcome {
-    let commands = Commands {
-        parser: help::command(help::OWN_NAME).no_binary_name(true),
-        flags: own_flags(std::env::args_os().skip(1)),
-    };
+    let commands = Commands::new(own_flags(std::env::args_os().skip(1)));
     let is_terminal = std::io::stdin().is_terminal();
     let config = Config::builder()
         .max_history_size(HISTORY_LINES_MAX)
@@ -87,40 +84,67 @@ enum Step {
 }
 
 /// The commands of the prompt.
-struct Commands {
+pub(crate) struct Commands {
     parser: clap::Command,
     /// The flags of this program's own command line, which hold for every line.
     flags: Vec<OsString>,
 }
 
+/// What a line says.
+pub(crate) enum Line {
+    /// Nothing.
+    Empty,
+    /// That this is the end.
+    Leave,
+    /// A command.
+    Command(Box<Args>),
+    /// What no command is, and why.
+    Wrong(&'static str),
+    /// What clap says to it: an error, or the help that was asked for.
+    Told(clap::Error),
+}
+
 impl Commands {
-    async fn run(&self, line: &str, global: &GlobalArgs) -> Step {
+    /// The commands, each with these flags.
+    pub(crate) fn new(flags: Vec<OsString>) -> Commands {
+        Commands {
+            parser: help::command(help::OWN_NAME).no_binary_name(true),
+            flags,
+        }
+    }
+
+    pub(crate) fn read(&self, line: &str) -> Line {
         let Some(words) = shlex::split(line) else {
-            eprintln!("error: a quote or a backslash at the end has no partner");
-            return Step::Ran(Exit::Usage);
+            return Line::Wrong("a quote or a backslash at the end has no partner");
         };
         match words.first().map(String::as_str) {
-            None => return Step::Ran(Exit::Ok),
-            Some("exit" | "quit") => return Step::Left,
-            Some("repl") => {
-                eprintln!("error: this is it already");
-                return Step::Ran(Exit::Usage);
-            }
+            None => return Line::Empty,
+            Some("exit" | "quit") => return Line::Leave,
+            Some("repl") => return Line::Wrong("this is it already"),
             Some(_) => {}
         }
-        let line = self
-            .flags
-            .iter()
-            .cloned()
-            .chain(words.into_iter().map(OsString::from));
+        let words = words.into_iter().map(OsString::from);
         let parsed = self
             .parser
             .clone()
-            .try_get_matches_from(line)
+            .try_get_matches_from(self.flags.iter().cloned().chain(words))
             .and_then(|matches: ArgMatches| Args::from_arg_matches(&matches));
         match parsed {
-            Ok(args) => Step::Ran(one(args, global).await),
-            Err(error) => {
+            Ok(args) => Line::Command(Box::new(args)),
+            Err(error) => Line::Told(error),
+        }
+    }
+
+    async fn run(&self, line: &str, global: &GlobalArgs) -> Step {
+        match self.read(line) {
+            Line::Empty => Step::Ran(Exit::Ok),
+            Line::Leave => Step::Left,
+            Line::Command(args) => Step::Ran(one(*args, global).await),
+            Line::Wrong(why) => {
+                eprintln!("error: {why}");
+                Step::Ran(Exit::Usage)
+            }
+            Line::Told(error) => {
                 let _ = error.print();
                 Step::Ran(if error.use_stderr() { Exit::Usage } else { Exit::Ok })
             }
@@ -176,11 +200,11 @@ fn unusable(error: ReadlineError) -> Failure {
 }
 
 /// Completes the names of commands and flags.
-struct Words(clap::Command);
+pub(crate) struct Words(pub(crate) clap::Command);
 
 impl Words {
     /// What the last word of a line may become.
-    fn candidates(&self, line: &str) -> Vec<String> {
+    pub(crate) fn candidates(&self, line: &str) -> Vec<String> {
         let mut command = &self.0;
         let (before, last) = line.rsplit_once(char::is_whitespace).unwrap_or(("", line));
         for word in before.split_whitespace() {
