@@ -11,7 +11,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 /// The version this node writes, and the only one it reads.
 const VERSION: u8 = 1;
-const HEADER_BYTES: usize = 5;
+pub(crate) const HEADER_BYTES: usize = 5;
 
 /// The largest frame: a batch of log entries (see `raft::network`) is kept well below it.
 pub const MAX_FRAME_BYTES: usize = 64 << 20;
@@ -83,6 +83,12 @@ pub fn decode<T: DeserializeOwned>(frame: &[u8]) -> Result<T, CodecError> {
         return Err(CodecError::Checksum { found, expected });
     }
     Ok(options().deserialize(body)?)
+}
+
+/// A frame around a body, whatever that is.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) fn seal(body: &[u8]) -> Vec<u8> {
+    [&[VERSION], &crc32c::crc32c(body).to_le_bytes()[..], body].concat()
 }
 
 #[cfg(test)]

@@ -16,6 +16,8 @@ pub mod codec;
 pub mod compaction;
 pub mod corruption;
 pub mod etcd_flags;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzz;
 pub mod identity;
 pub mod lease;
 pub mod membership;

@@ -266,7 +266,7 @@ impl AuthService {
 
 /// A permission off the wire. etcd keeps a kind that it does not know, and allows nothing by it; here it is
 /// refused.
-fn granted(permission: authpb::Permission) -> Result<Permission, ApiError> {
+pub(super) fn granted(permission: authpb::Permission) -> Result<Permission, ApiError> {
     use authpb::permission::Type;
     let kind = match Type::try_from(permission.perm_type) {
         Ok(Type::Read) => PermissionKind::Read,

@@ -29,6 +29,8 @@ mod cluster;
 mod convert;
 mod election;
 pub mod errors;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 mod gateway;
 pub mod grpc;
 mod guard;

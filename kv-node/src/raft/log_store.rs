@@ -112,7 +112,7 @@ mod kind {
     pub(super) const MEMBERSHIP: u8 = 2;
 }
 
-fn encode_entry(entry: &Entry) -> io::Result<kv_wal::Entry> {
+pub(super) fn encode_entry(entry: &Entry) -> io::Result<kv_wal::Entry> {
     let payload = match &entry.payload {
         EntryPayload::Blank => Bytes::from_static(&[kind::BLANK]),
         EntryPayload::Normal(proposal) => tagged(kind::COMMAND, &proposal.encoded),
@@ -132,7 +132,7 @@ fn tagged(kind: u8, body: &[u8]) -> Bytes {
 }
 
 /// A command's bytes are shared with the log's cache, not copied.
-fn decode_entry(entry: kv_wal::Entry) -> io::Result<Entry> {
+pub(super) fn decode_entry(entry: kv_wal::Entry) -> io::Result<Entry> {
     let damaged = |what: String| io::Error::new(io::ErrorKind::InvalidData, what);
     let payload: Payload = match entry.payload.first() {
         Some(&kind::BLANK) => EntryPayload::Blank,

@@ -1,6 +1,8 @@
 //! Consensus: openraft behind this one folder, so that its next release touches nothing else.
 
 pub mod forward;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(crate) mod fuzz;
 pub mod leader;
 pub mod log_store;
 pub mod member;

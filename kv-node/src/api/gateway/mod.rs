@@ -18,6 +18,8 @@
 
 mod answer;
 mod call;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) mod fuzz;
 mod json;
 mod requests;
 mod routes;
@@ -131,7 +133,7 @@ fn too_large() -> Status {
 }
 
 /// The metadata of a call.
-fn metadata(headers: &HeaderMap) -> MetadataMap {
+pub(super) fn metadata(headers: &HeaderMap) -> MetadataMap {
     let mut metadata = HeaderMap::new();
     for (name, value) in headers {
         let name = name.as_str().strip_prefix(METADATA_PREFIX);

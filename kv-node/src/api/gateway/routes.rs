@@ -126,6 +126,12 @@ impl Routes {
         Routes(routes)
     }
 
+    /// All methods, in the order of their paths.
+    #[cfg(any(test, feature = "fuzzing"))]
+    pub(super) fn all(&self) -> impl Iterator<Item = &MethodDescriptor> {
+        self.0.values()
+    }
+
     /// The method at a path, which is given without the prefix of all paths.
     pub(super) fn get(&self, path: &str) -> Option<&MethodDescriptor> {
         self.0.get(path)

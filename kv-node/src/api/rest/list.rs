@@ -17,6 +17,9 @@ const PAGE_BYTES_MAX: usize = 4 << 20;
 /// Keys read at a time: with the largest values they take some tens of megabytes.
 const CHUNK_KEYS: usize = 64;
 
+/// What a listing may be asked for.
+pub(super) const PARAMETERS: &[&str] = &["prefix", "limit", "cursor", "rev", "consistency", "keys_only"];
+
 #[derive(Serialize)]
 struct Page {
     /// The revision shown.
@@ -31,10 +34,7 @@ struct Page {
 
 /// Lists.
 pub(super) async fn get(api: &Session, head: &Parts) -> Result<Response, Problem> {
-    let query = Query::parse(
-        &head.uri,
-        &["prefix", "limit", "cursor", "rev", "consistency", "keys_only"],
-    )?;
+    let query = Query::parse(&head.uri, PARAMETERS)?;
     let mut consistency = query.consistency(&head.headers)?;
     let from = place(&query)?;
     // What a revision holds never changes: a node that has it needs nobody's confirmation for a further
@@ -47,7 +47,7 @@ pub(super) async fn get(api: &Session, head: &Parts) -> Result<Response, Problem
 }
 
 /// Where the page begins. Revision 0 is the current one.
-fn place(query: &Query) -> Result<Cursor, Problem> {
+pub(super) fn place(query: &Query) -> Result<Cursor, Problem> {
     let Some(cursor) = &query.cursor else {
         let prefix = query.prefix.clone().unwrap_or_default();
         let start = if prefix.is_empty() {
@@ -136,7 +136,7 @@ fn item(kv: &KeyValue, keys_only: bool) -> Item {
 }
 
 /// The first key after all that have the prefix, as etcd writes a range's end: a zero byte where there is none.
-fn range_end(prefix: &[u8]) -> Bytes {
+pub(super) fn range_end(prefix: &[u8]) -> Bytes {
     match prefix.iter().rposition(|&byte| byte < 0xff) {
         None => Bytes::from_static(&[0]),
         Some(last) => {
@@ -148,7 +148,7 @@ fn range_end(prefix: &[u8]) -> Bytes {
 }
 
 /// The smallest key greater than `key`.
-fn just_after(key: &[u8]) -> Bytes {
+pub(super) fn just_after(key: &[u8]) -> Bytes {
     let mut next = BytesMut::with_capacity(key.len() + 1);
     next.put_slice(key);
     next.put_u8(0);
@@ -163,8 +163,7 @@ mod tests {
     use super::*;
 
     fn query(text: &str) -> Query {
-        let known = &["prefix", "limit", "cursor", "rev", "consistency", "keys_only"];
-        Query::parse(&format!("/v1/kv/?{text}").parse().unwrap(), known).unwrap()
+        Query::parse(&format!("/v1/kv/?{text}").parse().unwrap(), PARAMETERS).unwrap()
     }
 
     #[test]

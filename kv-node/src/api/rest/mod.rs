@@ -33,6 +33,8 @@
 //! `no_leader`, `stopped`; 507 `no_space`.
 
 mod cursor;
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) mod fuzz;
 mod list;
 mod precondition;
 mod query;

@@ -197,7 +197,7 @@ fn etag(mod_revision: i64) -> HeaderValue {
 }
 
 /// Whether `If-None-Match` of a read names the revision: then the client has the value already.
-fn is_known(headers: &HeaderMap, mod_revision: i64) -> bool {
+pub(super) fn is_known(headers: &HeaderMap, mod_revision: i64) -> bool {
     headers
         .get_all(header::IF_NONE_MATCH)
         .iter()
