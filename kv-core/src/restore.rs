@@ -62,6 +62,10 @@ pub enum RestoreError {
     },
 }
 
+/// The largest revision and version that is taken back. No cluster comes this far, and from here there is room to count
+/// on without an end.
+const NUMBER_MAX: i64 = i64::MAX / 2;
+
 /// Builds a [`State`] from records that come one by one, in the order of their revisions, and facts, in the order
 /// of their keys.
 ///
@@ -117,8 +121,9 @@ impl Restorer {
                 value_bytes,
                 lease,
             } => {
-                let possible =
-                    create_revision > State::FIRST_REVISION && create_revision <= at.main && version > 0;
+                let possible = create_revision > State::FIRST_REVISION
+                    && create_revision <= at.main
+                    && (1..=NUMBER_MAX).contains(&version);
                 if !possible || !is_sub(at.sub) {
                     return Err(RestoreError::Impossible {
                         at,
@@ -179,7 +184,9 @@ impl Restorer {
     /// # Errors
     /// Where they do not belong to each other or to the records.
     pub fn finish(mut self, revision: i64, compacted: i64) -> Result<State, RestoreError> {
-        if revision < State::FIRST_REVISION || compacted < State::NEVER_COMPACTED || compacted > revision {
+        let possible = (State::FIRST_REVISION..=NUMBER_MAX).contains(&revision)
+            && (State::NEVER_COMPACTED..=revision).contains(&compacted);
+        if !possible {
             return Err(RestoreError::ImpossibleNumbers { revision, compacted });
         }
         if self.last.main > revision {
@@ -269,6 +276,8 @@ mod tests {
         );
         let unversioned = restore(3, -1, &[(at(2, 0), put(2, 0))]);
         assert!(matches!(unversioned, Err(RestoreError::Impossible { .. })));
+        let countless = restore(3, -1, &[(at(2, 0), put(2, i64::MAX))]);
+        assert!(matches!(countless, Err(RestoreError::Impossible { .. })));
         let sub = restore(3, -1, &[(at(2, 1 << 32), RecordHead::Delete { key: b"a" })]);
         assert!(matches!(sub, Err(RestoreError::Impossible { .. })));
         let above = restore(2, -1, &[(at(3, 0), put(3, 1))]);
@@ -279,7 +288,7 @@ mod tests {
                 revision: 2
             })
         );
-        for (revision, compacted) in [(0, -1), (1, 2), (1, -2)] {
+        for (revision, compacted) in [(0, -1), (1, 2), (1, -2), (i64::MAX, -1)] {
             let numbers = restore(revision, compacted, &[]);
             assert_eq!(
                 numbers,

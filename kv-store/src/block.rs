@@ -126,6 +126,11 @@ impl Block {
         Ok(None)
     }
 
+    /// Whether it holds no records.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.payload.is_empty()
+    }
+
     /// Its key.
     pub(crate) fn key(&self) -> Key<'static> {
         Key::Block(self.first)

@@ -351,8 +351,9 @@ fn hash(store: &Store) -> (i64, i64, Option<u32>) {
 
 fn read(store: &Store) {
     for sort_target in [SortTarget::Key, SortTarget::Value] {
+        // From the empty key on, which no validated command writes.
         let range = Range {
-            key: Bytes::from_static(b"\0"),
+            key: Bytes::new(),
             range_end: Bytes::from_static(b"\0"),
             sort_target,
             ..Range::default()

@@ -19,6 +19,9 @@ use crate::{
     record::View,
 };
 
+/// The largest log index that is taken for one: from here there is room to count on without an end.
+const INDEX_MAX: u64 = u64::MAX / 2;
+
 /// What opening a store found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Loaded {
@@ -58,8 +61,8 @@ pub(crate) fn load(engine: &dyn Engine, durable_index: u64) -> Result<(State, Me
             "it ends at log index {applied}, although {durable_index} had been made durable"
         )));
     }
-    if applied == u64::MAX {
-        return Err(Damage("a log index that no entry can follow").into());
+    if applied > INDEX_MAX {
+        return Err(Damage("a log index that no cluster comes to").into());
     }
     let mut restorer = Restorer::new();
     let mut tally = Tally::default();
@@ -68,9 +71,13 @@ pub(crate) fn load(engine: &dyn Engine, durable_index: u64) -> Result<(State, Me
     for pair in engine.scan((Bound::Included(&from), Bound::Included(&to))) {
         let (key, value) = pair?;
         let block = Block::decode(&key, &value)?;
-        // A record is looked for in the last block that begins before it.
+        // A record is looked for in the last block that begins before it, so each begins behind all before it, and none
+        // is left that holds nothing.
         if block.key() <= Key::Block(last) {
             return Err(Damage("a record behind the beginning of the next block").into());
+        }
+        if block.is_empty() {
+            return Err(Damage("a block without records").into());
         }
         for entry in block.records() {
             let (at, encoded) = entry?;
