@@ -6,8 +6,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures::StreamExt;
-use openraft::{errors::ClientWriteError, impls::ProgressResponder, raft::WriteResult};
+use futures::{Stream, StreamExt};
+use openraft::{
+    errors::{ClientWriteError, Fatal},
+    impls::ProgressResponder,
+    raft::WriteResult,
+};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::{
@@ -111,26 +115,35 @@ async fn submit(raft: Raft, batch: Vec<Waiting>, permit: OwnedSemaphorePermit) {
         .into_iter()
         .map(|waiting| (waiting.proposal, waiting.answer))
         .unzip();
-    let Ok(mut results) = raft.client_write_many(proposals).await else {
+    let Ok(results) = raft.client_write_many(proposals).await else {
         for answer in answers {
             // Whoever no longer waits has had its time-out.
             let _ = answer.send(Err(SubmitError::Stopped));
         }
         return;
     };
-    let deliver = async {
-        for answer in answers {
-            let result = match results.next().await {
-                Some(Ok(result)) => outcome(result),
-                Some(Err(_)) | None => Err(SubmitError::Lost),
-            };
-            let _ = answer.send(result);
-        }
-    };
+    let deliver = deliver(results, answers);
     tokio::pin!(deliver);
     if tokio::time::timeout(HOLD_MAX, &mut deliver).await.is_err() {
         drop(permit);
         deliver.await;
+    }
+}
+
+/// Tells each its result. A Raft that stops ends the results early: all that wait for more are lost.
+async fn deliver<S>(results: S, answers: Vec<oneshot::Sender<Result<Applied, SubmitError>>>)
+where
+    S: Stream<Item = Result<WriteResult<TypeConfig>, Fatal<TypeConfig>>>,
+{
+    let results = results.fuse();
+    tokio::pin!(results);
+    for answer in answers {
+        let result = match results.next().await {
+            Some(Ok(result)) => outcome(result),
+            Some(Err(_)) | None => Err(SubmitError::Lost),
+        };
+        // Whoever no longer waits has had its time-out.
+        let _ = answer.send(result);
     }
 }
 
@@ -145,5 +158,20 @@ fn refusal(error: &ClientWriteError<TypeConfig>) -> SubmitError {
     match error {
         ClientWriteError::ForwardToLeader(_) => SubmitError::NotLeader,
         _ => SubmitError::Lost,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn all_that_wait_for_more_than_a_stopped_raft_answers_are_lost() {
+        let ended = futures::stream::unfold((), |()| std::future::ready(None));
+        let (answers, results): (Vec<_>, Vec<_>) = (0..2).map(|_| oneshot::channel()).unzip();
+        deliver(ended, answers).await;
+        for result in results {
+            assert!(matches!(result.await, Ok(Err(SubmitError::Lost))));
+        }
     }
 }
