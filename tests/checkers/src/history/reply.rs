@@ -43,7 +43,7 @@ pub enum Reply {
         /// Why nothing came any more.
         end: WatchEnd,
     },
-    /// To `LockAcquire`: it is held.
+    /// To `LockAcquire`: it is held, and was at the revision of the answer.
     Lock {
         /// The owner's key.
         key: String,

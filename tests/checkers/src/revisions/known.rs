@@ -201,6 +201,9 @@ pub(super) fn traces<'a>(
             Some(Reply::Lock { key, fencing }) => see(*fencing, Trace { key, put: Some("") }),
             Some(Reply::Watch { responses, .. }) => {
                 for event in responses.iter().flat_map(|response| &response.events) {
+                    if let Some(prev) = event.prev() {
+                        see(prev.mod_revision, Trace::of(prev));
+                    }
                     let trace = match event {
                         Event::Put { kv, .. } => Trace::of(kv),
                         Event::Delete { key, .. } => Trace { key, put: None },

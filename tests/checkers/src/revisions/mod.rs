@@ -77,13 +77,19 @@ fn replay<'a>(
 ) -> Result<(Replayed<'a>, Option<Failure>), Failure> {
     known::real_time(history, known).map_err(Failure::Violation)?;
     let writers = known::writers(history).map_err(Failure::Violation)?;
-    let replay = Replay {
+    let mut replay = Replay {
         history,
         names,
         known,
         writers: &writers,
         strangers: settings.strangers,
+        in_line: true,
     };
+    if let Ok(replayed) = replay.run(|_| true) {
+        return Ok((replayed, None));
+    }
+    // Whether locks were given in turn is for their own checker.
+    replay.in_line = false;
     match replay.run(|_| true) {
         Ok(replayed) => Ok((replayed, None)),
         Err(failure) => Ok((replay.run(|record| !past(record))?, Some(failure))),

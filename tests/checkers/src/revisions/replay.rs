@@ -13,7 +13,7 @@ use super::makers::{self, Maker, Makers};
 use super::names::{Id, Names};
 use super::store::{Change, Difference, Store};
 use crate::call::{Call, Said, Span};
-use crate::history::Record;
+use crate::history::{Record, Reply, Request};
 
 /// How many revisions may be replayed again after the first that nobody explains, for each of the history and at least.
 const AGAIN_PER_REVISION_MAX: u64 = 10;
@@ -42,6 +42,8 @@ pub(super) struct Replay<'r, 'a> {
     pub(super) known: &'r Known,
     pub(super) writers: &'r HashMap<u64, usize>,
     pub(super) strangers: bool,
+    /// Whether who was given a lock must have been the first in its line.
+    pub(super) in_line: bool,
 }
 
 impl<'a> Replay<'_, 'a> {
@@ -81,19 +83,45 @@ impl<'a> Replay<'_, 'a> {
     }
 }
 
-/// All answered operations that changed nothing, by the revision that they saw.
+/// All answered operations that say what was there at a revision, by that revision: those that changed nothing, and
+/// those about locks and leases.
 fn reads(history: &[Record], include: impl Fn(&Record) -> bool) -> Vec<(u64, usize)> {
     let mut reads: Vec<(u64, usize)> = Vec::new();
     for (index, record) in history.iter().enumerate() {
-        if let (Some(answer), Some(said)) = (record.answer(), Said::of(record))
-            && !said.wrote()
-            && include(record)
-        {
+        let Some(answer) = record.answer() else { continue };
+        let says = match Said::of(record) {
+            Some(said) => !said.wrote() && include(record),
+            None => Remains::of(record).is_some(),
+        };
+        if says {
             reads.push((record.request.as_of().unwrap_or(answer.revision), index));
         }
     }
     reads.sort_unstable();
     reads
+}
+
+/// What an answer about a lock or a lease says of the state at its revision.
+enum Remains<'a> {
+    /// The owner's key of a lock is there since this revision, the oldest of the lock's.
+    Held(&'a str, &'a str, u64),
+    /// The owner's key is not there.
+    Free(&'a str),
+    /// Nothing is attached to a lease that was revoked.
+    Nothing(i64),
+}
+
+impl<'a> Remains<'a> {
+    fn of(record: &'a Record) -> Option<Remains<'a>> {
+        match (&record.request, &record.answer()?.reply) {
+            (Request::LockAcquire { name, .. }, Reply::Lock { key, fencing }) => {
+                Some(Remains::Held(name, key, *fencing))
+            }
+            (Request::LockRelease { key, .. }, Reply::LockReleased) => Some(Remains::Free(key)),
+            (Request::LeaseRevoke { lease }, Reply::LeaseRevoked) => Some(Remains::Nothing(*lease)),
+            _ => None,
+        }
+    }
 }
 
 /// The revision before everything that the history knows of; the keys of the run are absent then.
@@ -217,7 +245,7 @@ impl<'a> Run<'_, 'a> {
     fn read_one(&mut self, index: usize, revision: u64) -> Result<(), Wrong> {
         let record = &self.replay.history[index];
         let (Some(call), Some(said)) = (Call::of(&record.request), Said::of(record)) else {
-            return Ok(());
+            return Remains::of(record).map_or(Ok(()), |remains| self.remains(record, &remains, revision));
         };
         let done_from = self.store.changes.len();
         let differs = self
@@ -228,6 +256,32 @@ impl<'a> Run<'_, 'a> {
         differs.map_or(Ok(()), |differs| {
             Err(self.wrong(record, &call, differs, "after", revision, done_from))
         })
+    }
+
+    /// Holds what an answer about a lock or a lease says against the state.
+    fn remains(&self, record: &Record, remains: &Remains<'_>, revision: u64) -> Result<(), Wrong> {
+        let names = self.replay.names;
+        let (fits, keys) = match *remains {
+            Remains::Held(lock, key, since) => {
+                let line = names.ids(Span::Prefix(&format!("{lock}/")));
+                let is_first = !self.replay.in_line || self.store.oldest(line.clone()) == Some(since);
+                (self.store.created(key) == since && is_first, vec![line])
+            }
+            Remains::Free(key) => (self.store.is_absent(key), vec![names.ids(Span::Key(key))]),
+            Remains::Nothing(lease) => {
+                let attached = self.store.attached(lease);
+                let keys = attached.iter().map(|id| *id..id + 1).collect();
+                (attached.is_empty(), keys)
+            }
+        };
+        if fits {
+            return Ok(());
+        }
+        let why = format!(
+            "after revision {revision} that was not so:\n{record}{}",
+            self.last_changes(&keys, self.store.changes.len())
+        );
+        Err(Wrong { why, keys })
     }
 
     fn wrong(

@@ -1,6 +1,7 @@
 //! A simple model of the store: what every key holds, and every change there was.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
 use super::names::{Id, Names};
 use crate::call::{Act, Call, Guard, Said, Saw, Span};
@@ -80,7 +81,7 @@ impl<'a> Store<'a> {
         match guard {
             Guard::Value(wanted) => value.is_some_and(|value| value.value == wanted),
             Guard::Version(wanted) => value.map_or(0, |value| value.version) == wanted,
-            Guard::CreateRevision(wanted) => value.map_or(0, |value| value.created) == wanted,
+            Guard::CreateRevision(wanted) => self.created(key) == wanted,
             Guard::ModRevision(wanted) => value.map_or(0, |value| value.modified) == wanted,
         }
     }
@@ -129,11 +130,27 @@ impl<'a> Store<'a> {
 
     /// Removes all keys that are attached to a lease.
     pub(super) fn end_lease(&mut self, lease: i64, revision: u64) {
-        for id in 0..self.now.len() {
-            if self.now[id].is_some_and(|value| value.lease == Some(lease)) {
-                self.set(id as Id, None, revision);
-            }
+        for id in self.attached(lease) {
+            self.set(id, None, revision);
         }
+    }
+
+    /// All keys that are attached to a lease.
+    pub(super) fn attached(&self, lease: i64) -> Vec<Id> {
+        let hangs = |id: &Id| self.now[*id as usize].is_some_and(|value| value.lease == Some(lease));
+        (0..self.now.len() as Id).filter(hangs).collect()
+    }
+
+    /// The revision that created the oldest of some keys that are there.
+    pub(super) fn oldest(&self, keys: Range<Id>) -> Option<u64> {
+        let there = keys.filter_map(|id| self.now[id as usize]);
+        there.map(|value| value.created).min()
+    }
+
+    /// The revision that created a key; 0 when it is not there.
+    pub(super) fn created(&self, key: &str) -> u64 {
+        let value = self.names.id(key).and_then(|id| self.now[id as usize]);
+        value.map_or(0, |value| value.created)
     }
 
     pub(super) fn is_absent(&self, key: &str) -> bool {

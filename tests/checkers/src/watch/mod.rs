@@ -10,7 +10,7 @@ mod unique;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use crate::history::{Event, Keys, Record, Reply, Request, WatchEnd, WatchResponse};
+use crate::history::{Event, Keys, Outcome, Record, Reply, Request, WatchEnd, WatchResponse};
 use crate::revisions::{Id, Names, Replayed};
 use crate::{Check, Verdict};
 
@@ -25,10 +25,29 @@ struct Session<'a> {
     start: u64,
     responses: &'a [WatchResponse],
     end: &'a WatchEnd,
+    /// What may have been compacted in the whole history.
+    compactions: &'a [Compaction],
+}
+
+/// An attempt to compact: up to which revision, and when it began.
+struct Compaction {
+    revision: u64,
+    start_ns: u64,
+}
+
+fn compactions(history: &[Record]) -> Vec<Compaction> {
+    let attempts = history.iter().filter_map(|record| match record.request {
+        Request::Compact { revision } if !matches!(record.outcome, Outcome::Failed(_)) => Some(Compaction {
+            revision,
+            start_ns: record.start_ns,
+        }),
+        _ => None,
+    });
+    attempts.collect()
 }
 
 impl<'a> Session<'a> {
-    fn of(record: &'a Record, names: &Names) -> Option<Session<'a>> {
+    fn of(record: &'a Record, names: &Names, compactions: &'a [Compaction]) -> Option<Session<'a>> {
         let Request::Watch {
             watch,
             keys,
@@ -51,7 +70,15 @@ impl<'a> Session<'a> {
             start: start_revision.unwrap_or(answer.revision + 1),
             responses,
             end,
+            compactions,
         })
+    }
+
+    /// Whether what was there before a revision may have been compacted by some time.
+    fn may_lack(&self, revision: u64, by_ns: u64) -> bool {
+        self.compactions
+            .iter()
+            .any(|compaction| compaction.revision >= revision && compaction.start_ns < by_ns)
     }
 
     fn events(&self) -> impl Iterator<Item = &'a Event> + use<'a> {
@@ -73,9 +100,10 @@ impl<'a> Session<'a> {
 }
 
 pub(crate) fn check(history: &[Record], names: &Names, replayed: Option<&Replayed<'_>>) -> Vec<Check> {
+    let compactions = compactions(history);
     let sessions: Vec<Session<'_>> = history
         .iter()
-        .filter_map(|record| Session::of(record, names))
+        .filter_map(|record| Session::of(record, names, &compactions))
         .collect();
     if sessions.is_empty() {
         return Vec::new();

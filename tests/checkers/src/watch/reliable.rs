@@ -1,4 +1,5 @@
-//! Reliable: between the first revision that is wanted and the last that was told, every change comes as it was.
+//! Reliable: between the first revision that is wanted and the last that was told, every change comes as it was. What
+//! was there before it may be missing where that is compacted.
 
 use super::Session;
 use crate::history::{Event, KeyValue};
@@ -15,30 +16,46 @@ pub(super) fn wrong(session: &Session<'_>, names: &Names, replayed: &Replayed<'_
         .filter(|change| session.ids.contains(&change.key))
         .collect();
     changes.sort_by_key(|change| (change.revision, change.key));
-    let mut events: Vec<(u64, Option<Id>, &Event)> = session
-        .events()
-        .map(|event| (event.revision(), names.id(event.key()), event))
+    let mut events: Vec<Told<'_>> = session
+        .responses
+        .iter()
+        .flat_map(|response| response.events.iter().map(|event| (response.at_ns, event)))
+        .map(|(at_ns, event)| Told {
+            place: (event.revision(), names.id(event.key())),
+            event,
+            prev_kv: session.prev_kv && !session.may_lack(event.revision(), at_ns),
+        })
         .collect();
-    events.sort_by_key(|(revision, key, _)| (*revision, *key));
+    events.sort_by_key(|told| told.place);
     // `unique` is for those that come twice.
-    events.dedup_by_key(|(revision, key, _)| (*revision, *key));
+    events.dedup_by_key(|told| told.place);
     let mut events = events.into_iter().peekable();
     for change in changes {
         let place = (change.revision, Some(change.key));
-        let event = events.next_if(|(revision, key, _)| (*revision, *key) <= place);
-        match event {
+        let told = events.next_if(|told| told.place <= place);
+        match told {
             None => return Some(format!("missing: {}", describe(change, names))),
-            Some((revision, key, event)) if (revision, key) != place => return Some(made_up(session, event)),
-            Some((_, _, event)) if !says(event, change, session.prev_kv, names) => {
+            Some(told) if told.place != place => return Some(made_up(session, told.event)),
+            Some(told) if !told.says(change, names) => {
                 return Some(format!(
-                    "it was told {event:?}, but there was {}",
+                    "it was told {:?}, but there was {}",
+                    told.event,
                     describe(change, names)
                 ));
             }
             Some(_) => {}
         }
     }
-    events.next().map(|(_, _, event)| made_up(session, event))
+    events.next().map(|told| made_up(session, told.event))
+}
+
+/// An event that was told.
+struct Told<'a> {
+    /// Its revision and its key.
+    place: (u64, Option<Id>),
+    event: &'a Event,
+    /// It has to bring what was there before.
+    prev_kv: bool,
 }
 
 fn made_up(session: &Session<'_>, event: &Event) -> String {
@@ -59,16 +76,19 @@ fn describe(change: &Change<'_>, names: &Names) -> String {
     }
 }
 
-fn says(event: &Event, change: &Change<'_>, prev_kv: bool, names: &Names) -> bool {
-    let name = names.name(change.key);
-    let same = |value: Option<Value<'_>>, kv: Option<&KeyValue>| match (value, kv) {
-        (Some(value), Some(kv)) => value.is(name, kv),
-        (None, None) => true,
-        _ => false,
-    };
-    let now = match event {
-        Event::Put { kv, .. } => same(change.after, Some(kv)),
-        Event::Delete { .. } => change.after.is_none(),
-    };
-    now && (!prev_kv || same(change.before, event.prev()))
+impl Told<'_> {
+    fn says(&self, change: &Change<'_>, names: &Names) -> bool {
+        let name = names.name(change.key);
+        let same = |value: Option<Value<'_>>, kv: Option<&KeyValue>| match (value, kv) {
+            (Some(value), Some(kv)) => value.is(name, kv),
+            (None, None) => true,
+            _ => false,
+        };
+        let now = match self.event {
+            Event::Put { kv, .. } => same(change.after, Some(kv)),
+            Event::Delete { .. } => change.after.is_none(),
+        };
+        let prev = self.event.prev();
+        now && (same(change.before, prev) || (!self.prev_kv && prev.is_none()))
+    }
 }
