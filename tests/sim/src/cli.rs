@@ -4,9 +4,10 @@ use std::{
     collections::VecDeque,
     fs::{self, File},
     io::BufWriter,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     process::ExitCode,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::OnceLock,
     time::{Duration, Instant},
 };
 
@@ -94,6 +95,9 @@ enum What {
     Planted {
         /// Which; all, unless one is named
         names: Vec<String>,
+        /// The first seed
+        #[arg(long, default_value_t = 0)]
+        from: u64,
         /// Give up after so many seeds
         #[arg(long, default_value_t = 200)]
         seeds: u64,
@@ -117,8 +121,8 @@ const DURATION_S: u64 = 360;
 /// A run that takes longer in real time hangs.
 const RUN_MAX: Duration = Duration::from_secs(600);
 
-/// A task of the product has panicked.
-static PANICKED: AtomicBool = AtomicBool::new(false);
+/// What the first panic said, of a task or of the run itself.
+static PANIC: OnceLock<String> = OnceLock::new();
 
 impl Args {
     /// Does what is asked for; fails if a run does.
@@ -173,9 +177,10 @@ impl Args {
             #[cfg(feature = "planted")]
             What::Planted {
                 names,
+                from,
                 seeds,
                 seconds,
-            } => crate::planted::find(&names, seeds, seconds),
+            } => crate::planted::find(&names, from, seeds, seconds),
             What::Plan { seed, seconds } => {
                 println!("{}", serde_json::to_string_pretty(&Plan::of(seed, seconds))?);
                 Ok(ExitCode::SUCCESS)
@@ -189,7 +194,8 @@ fn one(plan: Plan, verbose: bool, history_path: Option<&Path>, json: bool) -> an
     entropy::seed(plan.seed);
     let default = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
-        PANICKED.store(true, Ordering::Relaxed);
+        // The first one counts, as others may follow from it.
+        let _ = PANIC.set(info.to_string());
         default(info);
     }));
     std::thread::spawn(|| {
@@ -201,11 +207,16 @@ fn one(plan: Plan, verbose: bool, history_path: Option<&Path>, json: bool) -> an
         .enable_time()
         .start_paused(true)
         .build()?;
-    let (mut outcome, history) = runtime.block_on(async { Box::pin(Run::new(plan, verbose).play()).await });
-    if PANICKED.load(Ordering::Relaxed) {
-        outcome.violations.push("a task has panicked".to_owned());
+    let played = catch_unwind(AssertUnwindSafe(|| {
+        runtime.block_on(async { Box::pin(Run::new(plan, verbose).play()).await })
+    }));
+    let (mut outcome, history) = played.unwrap_or_else(|_| (Outcome::default(), Vec::new()));
+    if let Some(panic) = PANIC.get() {
+        outcome.violations.insert(0, panic.replace('\n', " "));
     }
-    check(&mut outcome, &history);
+    if !history.is_empty() {
+        check(&mut outcome, &history);
+    }
     if let Some(path) = history_path {
         let mut file = BufWriter::new(File::create(path)?);
         for record in &history {

@@ -85,6 +85,19 @@ impl Client {
         }
     }
 
+    /// Compacts now and then until there is enough.
+    pub async fn compact(mut self) {
+        loop {
+            self.pause(Duration::from_millis(self.load.compaction_ms_max))
+                .await;
+            if self.enough.is_cancelled() {
+                return;
+            }
+            let revision = self.past();
+            self.ask_any(Request::Compact { revision }).await;
+        }
+    }
+
     /// Any node.
     pub fn node(&mut self) -> Host {
         let nodes = self.nodes.lock();
@@ -105,6 +118,15 @@ impl Client {
     pub async fn ask_any(&mut self, request: Request) -> Outcome {
         let node = self.node();
         self.ask(node, request).await
+    }
+
+    /// A revision that there was not long ago.
+    pub fn past(&mut self) -> u64 {
+        let ago = self.random.below(30);
+        let history = self.history.lock();
+        let answers = history.iter().rev().filter_map(Record::answer);
+        let newest = answers.take(20).map(|answer| answer.revision).max();
+        newest.unwrap_or(1).saturating_sub(ago).max(1)
     }
 
     fn key(&mut self) -> String {
@@ -147,10 +169,15 @@ impl Client {
     fn draw(&mut self) -> Request {
         let key = self.key();
         match self.random.below(100) {
-            0..35 => Request::Read {
+            0..32 => Request::Read {
                 keys: Keys::Key(key),
                 serializable: self.random.percent(15),
                 revision: None,
+            },
+            32..35 => Request::Read {
+                keys: Keys::Prefix("r/".to_owned()),
+                serializable: self.random.percent(50),
+                revision: Some(self.past()),
             },
             35..60 => Request::Put {
                 key,

@@ -34,6 +34,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     net::{Host, Net, Ports, Process},
     plan::Cluster,
+    promise::Promise,
     random::Random,
     trace::Trace,
     verdict::Verdict,
@@ -56,6 +57,7 @@ pub struct Machine {
     verdict: Arc<Verdict>,
     cluster: Cluster,
     log: SimDisk,
+    promise: Arc<Promise>,
     store: SimDir,
     /// Handed on from boot to boot, so that what is left of a process does not write it.
     identity: StoredIdentity,
@@ -123,6 +125,7 @@ impl Machine {
             verdict,
             cluster,
             log: SimDisk::new(),
+            promise: Arc::default(),
             store: SimDir::new(),
             identity: StoredIdentity::default(),
             disk: Arc::new(disk),
@@ -201,6 +204,7 @@ impl Machine {
         let started = Instant::now();
         let drift_ppm = self.cluster.drift_ppm.get(self.host).copied().unwrap_or(0);
         let trace = self.trace.clone();
+        let (host, promise, verdict) = (self.host, self.promise.clone(), self.verdict.clone());
         Env {
             log: Arc::new(move |_, options| {
                 let requested = Arc::new(Notify::new());
@@ -216,7 +220,17 @@ impl Machine {
                 };
                 let (wal, found) = Wal::open(log.clone(), options)?;
                 *opened.lock() = Some(wal.clone());
-                tokio::spawn(drive_log(wal.clone(), requested, pace.clone(), killed.clone()));
+                if let Err(what) = promise.is_kept(&wal) {
+                    verdict.violated(format!("node {host} {what}"));
+                }
+                let driving = drive_log(
+                    wal.clone(),
+                    promise.clone(),
+                    requested,
+                    pace.clone(),
+                    killed.clone(),
+                );
+                tokio::spawn(driving);
                 Ok((wal, found))
             }),
             store: Arc::new(move |_, cluster_id| {
@@ -252,6 +266,9 @@ impl Machine {
         self.net.detach(process, ending == Ending::Process);
         up.killed.cancel();
         let wal = up.wal.lock().take();
+        if let Some(wal) = &wal {
+            self.promise.falls_due(wal);
+        }
         match ending {
             Ending::Process => {
                 self.log.crash(Crash::KeepAll);
@@ -327,7 +344,13 @@ impl DiskPace {
 }
 
 /// What the log's thread does elsewhere.
-async fn drive_log(wal: Wal, requested: Arc<Notify>, pace: Arc<DiskPace>, killed: CancellationToken) {
+async fn drive_log(
+    wal: Wal,
+    promise: Arc<Promise>,
+    requested: Arc<Notify>,
+    pace: Arc<DiskPace>,
+    killed: CancellationToken,
+) {
     let driving = async {
         loop {
             requested.notified().await;
@@ -335,7 +358,10 @@ async fn drive_log(wal: Wal, requested: Arc<Notify>, pace: Arc<DiskPace>, killed
             loop {
                 match wal.drive() {
                     Driven::Worked => {}
-                    Driven::Idle => break,
+                    Driven::Idle => {
+                        promise.given(&wal);
+                        break;
+                    }
                     Driven::Full => sleep(FULL_RETRY).await,
                     Driven::Failed => return,
                 }

@@ -25,6 +25,7 @@ pub mod plan;
 #[cfg(feature = "planted")]
 pub mod planted;
 pub mod process;
+pub mod promise;
 pub mod random;
 pub mod run;
 pub mod shrink;

@@ -96,6 +96,8 @@ pub struct Net {
 struct State {
     random: Random,
     weather: Weather,
+    /// Faults that change the weather, in the order of their beginning: the last one has its way.
+    storms: Vec<(u64, Weather)>,
     up: BTreeMap<Host, (u64, Ports)>,
     /// How many faults cut the link from one host to another.
     cut: BTreeMap<(Host, Host), u32>,
@@ -130,7 +132,7 @@ impl State {
             delay_ms_min,
             delay_ms_max,
             lost_percent,
-        } = self.weather;
+        } = *self.storms.last().map_or(&self.weather, |(_, storm)| storm);
         let mut delay = DELAY_MIN + Duration::from_millis(self.random.among(delay_ms_min..delay_ms_max + 1));
         let mut wait = RETRANSMISSION;
         while self.random.percent(lost_percent) && wait < 8 * RETRANSMISSION {
@@ -149,6 +151,7 @@ impl Net {
             state: Mutex::new(State {
                 random,
                 weather,
+                storms: Vec::new(),
                 up: BTreeMap::new(),
                 cut: BTreeMap::new(),
                 still: BTreeMap::new(),
@@ -173,9 +176,17 @@ impl Net {
         number.checked_sub(1)
     }
 
-    /// How long messages take from now on.
-    pub fn set_weather(&self, weather: Weather) -> Weather {
-        std::mem::replace(&mut self.state.lock().weather, weather)
+    /// How long messages take until [`Net::calm`] is told the number that this returns.
+    pub fn storm(&self, weather: Weather) -> u64 {
+        let mut state = self.state.lock();
+        let number = state.storms.last().map_or(0, |(last, _)| last + 1);
+        state.storms.push((number, weather));
+        number
+    }
+
+    /// A storm is over, whichever else goes on.
+    pub fn calm(&self, number: u64) {
+        self.state.lock().storms.retain(|(storm, _)| *storm != number);
     }
 
     /// A process answers from now on.

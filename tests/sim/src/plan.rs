@@ -54,6 +54,9 @@ pub struct Load {
     pub keys: u64,
     /// Time between two operations of one, at most, in milliseconds.
     pub pause_ms_max: u64,
+    /// Time between two compactions, at most, in milliseconds; 0: there are none.
+    #[serde(default)]
+    pub compaction_ms_max: u64,
 }
 
 /// A fault and when it begins.
@@ -91,6 +94,9 @@ pub enum Fault {
         for_ms: u64,
         /// What becomes of the writes.
         chance: u64,
+        /// It fails when a client has just heard that a write is done, if that is soon.
+        #[serde(default)]
+        after_write: bool,
     },
     /// A node stops as an operator stops it, and starts again.
     Restart {
@@ -158,10 +164,12 @@ impl Plan {
         let cluster = Cluster::draw(&mut random);
         let load = Load {
             clients: random.among(3..7) as usize,
-            watchers: random.below(4),
+            // Without one that watches all, too little may be known of what was done with an unknown outcome.
+            watchers: random.among(1..5),
             tenants: random.below(4),
             keys: random.among(1..6),
-            pause_ms_max: *random.pick(&[300, 1000, 3000, 8000]),
+            pause_ms_max: *random.pick(&[100, 300, 1000, 3000, 8000]),
+            compaction_ms_max: *random.pick(&[0, 2_000, 20_000]),
         };
         let faults = faults(&mut random, &cluster, duration_s * 1000);
         Plan {
@@ -186,7 +194,7 @@ impl Cluster {
             heartbeat_ms,
             election_ms,
             snapshot_count: *random.pick(&[20, 50, 100, 400]),
-            sync_ms_max: *random.pick(&[1, 2, 5, 20]),
+            sync_ms_max: *random.pick(&[1, 2, 5, 20, heartbeat_ms / 2]),
             drift_ppm: (0..nodes + JOINERS_MAX)
                 .map(|_| random.below(SLOW_PPM_MAX + FAST_PPM_MAX).cast_signed() - SLOW_PPM_MAX.cast_signed())
                 .collect(),
@@ -262,11 +270,13 @@ fn fault(
             nodes: vec![node],
             for_ms,
             chance: random.next(),
+            after_write: random.percent(50),
         },
         7 => Fault::PowerCut {
             nodes: (0..nodes).collect(),
             for_ms: for_ms / 4,
             chance: random.next(),
+            after_write: random.percent(50),
         },
         8 => Fault::Restart { node, for_ms },
         9 => Fault::Freeze { node, for_ms },

@@ -17,33 +17,29 @@ pub fn plant(name: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Runs seeds with each mistake until one fails, and prints the table; fails where none does.
+/// Runs seeds with each mistake until one fails that does not fail without, and prints the table; fails where there
+/// is none.
 ///
 /// # Errors
 /// When a run cannot be made.
-pub fn find(names: &[String], seeds: u64, seconds: u64) -> anyhow::Result<ExitCode> {
-    println!("| mistake | what is done wrong | found by | seeds | seconds |");
-    println!("| --- | --- | --- | --- | --- |");
+pub fn find(names: &[String], from: u64, seeds: u64, seconds: u64) -> anyhow::Result<ExitCode> {
+    println!("| mistake | what is done wrong | like | found by | runs | seconds | seed |");
+    println!("| --- | --- | --- | --- | --- | --- | --- |");
     let mut missed = 0;
     let asked = |mistake: &&Mistake| names.is_empty() || names.iter().any(|name| name == mistake.name);
-    for Mistake { name, what } in MISTAKES.iter().filter(asked) {
+    for Mistake { name, what, like } in MISTAKES.iter().filter(asked) {
         let began = Instant::now();
-        let mut found = None;
-        for seed in 0..seeds {
-            let outcome = Process::planted(seed, seconds, name)?.outcome()?;
-            if let Some(first) = outcome.violations.into_iter().next() {
-                found = Some((seed + 1, first));
-                break;
-            }
-        }
+        let found = (from..from + seeds).find_map(|seed| violation(seed, seconds, name).transpose());
         let took_s = began.elapsed().as_secs_f64();
-        match found {
-            Some((tried, by)) => {
-                println!("| `{name}` | {what} | {} | {tried} | {took_s:.1} |", short(&by))
+        match found.transpose()? {
+            Some((seed, by)) => {
+                let runs = seed - from + 1;
+                let by = short(&by);
+                println!("| `{name}` | {what} | {like} | {by} | {runs} | {took_s:.1} | {seed} |");
             }
             None => {
                 missed += 1;
-                println!("| `{name}` | {what} | **nothing** | {seeds} | {took_s:.1} |");
+                println!("| `{name}` | {what} | {like} | **nothing** | {seeds} | {took_s:.1} | |");
             }
         }
     }
@@ -52,6 +48,16 @@ pub fn find(names: &[String], seeds: u64, seconds: u64) -> anyhow::Result<ExitCo
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// What a run with a mistake finds, if the same run without it finds nothing.
+fn violation(seed: u64, seconds: u64, mistake: &str) -> anyhow::Result<Option<(u64, String)>> {
+    let outcome = Process::planted(seed, seconds, mistake)?.outcome()?;
+    let Some(first) = outcome.violations.into_iter().next() else {
+        return Ok(None);
+    };
+    let without = Process::of_seed(seed, seconds)?.outcome()?;
+    Ok(without.violations.is_empty().then_some((seed, first)))
 }
 
 /// The first line, as long as a table bears.

@@ -23,6 +23,7 @@ use crate::{
     trace::Trace,
     verdict::Verdict,
     watchers::{Seen, Watcher},
+    wire::is_write,
 };
 
 /// The cluster must lead within so long of its start, and answer everybody within so long of the last fault.
@@ -30,12 +31,15 @@ const SETTLE: Duration = Duration::from_secs(60);
 /// Numbers of clients by what they do.
 const TENANTS: u32 = 100;
 const WATCHERS: u32 = 200;
+const COMPACTOR: u32 = 800;
 const READER: u32 = 900;
+/// A power cut that is to come after a write waits no longer for one.
+const NEXT_WRITE: Duration = Duration::from_secs(2);
 /// Each watch must have seen the last write within so long.
 const LAST_EVENT: Duration = Duration::from_secs(60);
 
 /// What came of a run.
-#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Default, serde::Serialize, serde::Deserialize)]
 pub struct Outcome {
     /// The seed.
     pub seed: u64,
@@ -61,15 +65,8 @@ impl Outcome {
     /// Of a run that ended without saying anything.
     pub fn died(how: &str) -> Outcome {
         Outcome {
-            seed: 0,
-            trace: 0,
-            notes: 0,
-            simulated_ms: 0,
-            operations: 0,
-            acknowledged: 0,
-            faults: 0,
-            power_cuts: 0,
             violations: vec![format!("the run died: {how}")],
+            ..Outcome::default()
         }
     }
 }
@@ -145,6 +142,9 @@ impl Run {
         for number in 0..self.plan.load.tenants {
             clients.spawn(tenants::live(self.client(TENANTS + number as u32).until(&enough)));
         }
+        if self.plan.load.compaction_ms_max > 0 {
+            clients.spawn(self.client(COMPACTOR).until(&enough).compact());
+        }
         let mut faults = JoinSet::new();
         for scheduled in &self.plan.faults {
             let at = begin + Duration::from_millis(scheduled.at_ms);
@@ -181,6 +181,7 @@ impl Run {
             verdict: self.verdict.clone(),
             net: self.net.clone(),
             cluster: self.cluster.clone(),
+            history: self.history.clone(),
             serving: self.serving.clone(),
         }
     }
@@ -305,6 +306,7 @@ struct Hand {
     verdict: Arc<Verdict>,
     net: Arc<Net>,
     cluster: Cluster,
+    history: History,
     serving: Arc<Mutex<Vec<Host>>>,
 }
 
@@ -319,7 +321,15 @@ impl Hand {
                 self.net.heal(&links);
             }
             Fault::Kill { node, .. } => self.crash(&[node], Ending::Process, lasting).await,
-            Fault::PowerCut { nodes, chance, .. } => {
+            Fault::PowerCut {
+                nodes,
+                chance,
+                after_write,
+                ..
+            } => {
+                if after_write {
+                    self.next_write().await;
+                }
                 self.crash(&nodes, Ending::Power(chance), lasting).await;
             }
             Fault::Restart { node, .. } => {
@@ -344,9 +354,9 @@ impl Hand {
                 self.cluster.lock().await[node].slow_disk(0);
             }
             Fault::Weather { weather, .. } => {
-                let before = self.net.set_weather(weather);
+                let storm = self.net.storm(weather);
                 sleep(lasting).await;
-                self.net.set_weather(before);
+                self.net.calm(storm);
             }
             Fault::Reset { node } => self.net.reset(node),
             Fault::Transfer { to } => self.transfer(to).await,
@@ -355,6 +365,21 @@ impl Hand {
                 self.serving.lock().push(node);
             }
             Fault::Remove { node } => self.remove(node).await,
+        }
+    }
+
+    /// Waits until a client has heard that a write is done; not for long, as there may be none.
+    async fn next_write(&self) {
+        let give_up = Instant::now() + NEXT_WRITE;
+        let mut seen = self.history.lock().len();
+        while Instant::now() < give_up {
+            sleep(Duration::from_millis(1)).await;
+            let history = self.history.lock();
+            let mut new = history[seen..].iter();
+            if new.any(|record| is_write(&record.request) && record.answer().is_some()) {
+                return;
+            }
+            seen = history.len();
         }
     }
 

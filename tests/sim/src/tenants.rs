@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use quorate_checkers::history::{Answer, Compare, Keys, Op, Outcome, Reply, Request, Test, Txn};
 
+use tokio::time::sleep;
+
 use crate::clients::Client;
 
 /// Leases last between these, in seconds.
@@ -43,7 +45,11 @@ async fn stay(client: &mut Client, lease: i64, ttl_s: u64) {
     };
     client.ask_any(attached).await;
     for _ in 0..client.random.below(6) {
-        client.pause(Duration::from_millis(ttl_s * 1200)).await;
+        if client.random.percent(40) {
+            last_moment(client, ttl_s).await;
+        } else {
+            client.pause(Duration::from_millis(ttl_s * 1200)).await;
+        }
         let request = match client.random.below(4) {
             0 => Request::LeaseTimeToLive { lease },
             1 => Request::Read {
@@ -57,6 +63,18 @@ async fn stay(client: &mut Client, lease: i64, ttl_s: u64) {
     }
     if client.random.percent(40) {
         client.ask_any(Request::LeaseRevoke { lease }).await;
+    }
+}
+
+/// Waits until about the time at which a lease of so many seconds ends, if it began when the last answer came.
+async fn last_moment(client: &mut Client, ttl_s: u64) {
+    let margin = Duration::from_millis(200);
+    let almost = Duration::from_secs(ttl_s) - margin;
+    let wait = almost + client.random.time(Duration::ZERO..2 * margin);
+    tokio::select! {
+        biased;
+        () = client.enough.cancelled() => {}
+        () = sleep(wait) => {}
     }
 }
 
