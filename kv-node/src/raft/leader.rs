@@ -87,7 +87,13 @@ impl Leadership {
         let metrics = self.metrics.borrow_watched();
         match metrics.current_leader {
             None => Leader::Unknown,
-            Some(id) if id == self.node_id => Leader::Here,
+            Some(id) if id == self.node_id => {
+                if leads(&metrics) {
+                    Leader::Here
+                } else {
+                    Leader::Unknown
+                }
+            }
             Some(_) if self.heard.ago() > self.patience => Leader::Unknown,
             Some(id) => match metrics.membership_config.membership().get_node(&id) {
                 Some(member) => Leader::There(id, member.clone()),
@@ -99,7 +105,7 @@ impl Leadership {
     /// The term in which this node leads, if it does.
     pub fn own_term(&self) -> Option<u64> {
         let metrics = self.metrics.borrow_watched();
-        (metrics.current_leader == Some(self.node_id)).then_some(metrics.vote.leader_id.term)
+        leads(&metrics).then_some(metrics.vote.leader_id.term)
     }
 
     /// The leader's id, if there are signs of life of it.
@@ -129,4 +135,10 @@ impl Leadership {
             Err(_) => false,
         }
     }
+}
+
+/// Whether a node leads. openraft goes on naming one that stepped down because it was removed, as its vote is still the
+/// last that it knows.
+fn leads(metrics: &RaftServerMetrics<TypeConfig>) -> bool {
+    metrics.state == ServerState::Leader
 }
