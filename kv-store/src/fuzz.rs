@@ -192,8 +192,14 @@ fn open(pairs: &[(Bytes, Bytes)]) {
     match Store::open_simulated(&dir, options()) {
         Ok(store) => {
             exercise(&store);
+            // What was written may have gone beyond the last numbers that are taken back.
+            let last = store.applied().map_or(0, |point| point.index);
+            let is_beyond = last > u64::MAX / 2 || store.revision() > i64::MAX / 2;
             drop(store);
-            Store::open_simulated(&dir, options()).expect("a store that was written to opens");
+            match Store::open_simulated(&dir, options()) {
+                Ok(_) => {}
+                Err(error) => assert!(is_beyond, "a store that was written to opens: {error}"),
+            }
         }
         Err(error) => assert!(!error.to_string().is_empty()),
     }
