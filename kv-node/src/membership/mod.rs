@@ -29,6 +29,7 @@ use openraft::{
     ChangeMembers, Instant as _, RaftMetrics, ReadPolicy,
     async_runtime::watch::WatchReceiver,
     errors::{ChangeMembershipError, ClientWriteError, RaftError},
+    metrics::RaftServerMetrics,
 };
 use tokio::{
     sync::{Mutex, MutexGuard, Notify},
@@ -39,7 +40,7 @@ use crate::{
     bootstrap::control::{ChangeAnswer, ControlClient, MemberAnswer, MemberRequest, Members, Speaks},
     raft::{
         leader::{Leader, Leadership},
-        types::{Member, Raft, TypeConfig},
+        types::{LogId, Member, Raft, TypeConfig},
     },
 };
 
@@ -234,11 +235,29 @@ impl Membership {
     async fn change(&self, change: ChangeMembers<u64, Member>) -> Result<(), Undone> {
         use ChangeMembershipError as Refused;
         match self.raft.change_membership(change, false).await {
-            Ok(_) => Ok(()),
+            Ok(done) => {
+                self.sees(&done.log_id).await;
+                Ok(())
+            }
             Err(RaftError::APIError(ClientWriteError::ChangeMembershipError(
                 Refused::InProgress(_) | Refused::UncommittedLeaderLog(_),
             ))) => Err(Undone::Not),
             Err(error) => Err(Undone::Unknown(error.to_string())),
+        }
+    }
+
+    /// Waits until what openraft tells of itself includes a change that it has made: it answers first, and whoever is
+    /// told then must see the change.
+    async fn sees(&self, change: &LogId) {
+        let mut metrics = self.raft.server_metrics();
+        let is_behind = |metrics: &RaftServerMetrics<TypeConfig>| {
+            metrics.membership_config.log_id().as_ref() < Some(change)
+        };
+        while is_behind(&metrics.borrow_watched()) {
+            // Raft has stopped: there will be no news.
+            if metrics.changed().await.is_err() {
+                return;
+            }
         }
     }
 

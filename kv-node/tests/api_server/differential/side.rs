@@ -299,7 +299,7 @@ fn arrange(value: &mut Value) {
                         members.sort_by_key(Value::to_string);
                     }
                     ("member", member) => mask_member(member),
-                    ("leases" | "keys", Value::Array(items)) => items.sort_by_key(Value::to_string),
+                    ("leases" | "keys" | "perm", Value::Array(items)) => items.sort_by_key(Value::to_string),
                     (_, value) => arrange(value),
                 }
             }
