@@ -7,16 +7,18 @@ mod makers;
 mod names;
 mod replay;
 mod store;
+mod told;
 
 pub(crate) use known::Known;
 pub(crate) use names::{Id, Names};
 pub(crate) use replay::Replayed;
-pub(crate) use store::{Change, Value};
+pub(crate) use store::Change;
 
 use crate::call::Said;
 use crate::history::Record;
 use crate::{Check, Settings, Verdict};
 use replay::{Failure, Replay};
+use told::Told;
 
 /// What is found out of the revisions of a history.
 pub(crate) struct Revisions<'a> {
@@ -84,12 +86,13 @@ fn replay<'a>(
         writers: &writers,
         strangers: settings.strangers,
         in_line: true,
+        told: Told::of(history),
     };
     if let Ok(replayed) = replay.run(|_| true) {
         return Ok((replayed, None));
     }
-    // Whether locks were given in turn is for their own checker.
-    replay.in_line = false;
+    // Whether locks were given in turn, and watches told what was, is for their own checkers.
+    (replay.in_line, replay.told) = (false, Told::default());
     match replay.run(|_| true) {
         Ok(replayed) => Ok((replayed, None)),
         Err(failure) => Ok((replay.run(|record| !past(record))?, Some(failure))),

@@ -12,6 +12,7 @@ use super::known::{self, Known, Trace};
 use super::makers::{self, Maker, Makers};
 use super::names::{Id, Names};
 use super::store::{Change, Difference, Store};
+use super::told::Told;
 use crate::call::{Call, Said, Span};
 use crate::history::{Record, Reply, Request};
 
@@ -44,6 +45,8 @@ pub(super) struct Replay<'r, 'a> {
     pub(super) strangers: bool,
     /// Whether who was given a lock must have been the first in its line.
     pub(super) in_line: bool,
+    /// What watches say of what happened.
+    pub(super) told: Told<'a>,
 }
 
 impl<'a> Replay<'_, 'a> {
@@ -178,7 +181,7 @@ impl<'a> Run<'_, 'a> {
         let mut revision = base + 1;
         while revision <= last {
             let made = match self.replay.writers.get(&revision) {
-                Some(&writer) => self.write(writer, revision).and_then(|()| self.read(revision)),
+                Some(&writer) => self.write(writer, revision),
                 None => self.choose(revision),
             };
             self.again += u64::from(self.furthest.is_some());
@@ -224,9 +227,25 @@ impl<'a> Run<'_, 'a> {
             .store
             .execute(&call, revision)
             .differs(&said, self.replay.names);
-        differs.map_or(Ok(()), |differs| {
-            Err(self.wrong(record, &call, differs, "before", revision, done_from))
-        })
+        if let Some(differs) = differs {
+            return Err(self.wrong(record, &call, differs, "before", revision, done_from));
+        }
+        self.seen(revision, done_from)
+    }
+
+    /// Holds all that was seen of this revision against its changes, which begin there, and the state.
+    fn seen(&mut self, revision: u64, done_from: usize) -> Result<(), Wrong> {
+        let names = self.replay.names;
+        let changes = &self.store.changes[done_from..];
+        if let Some((event, key)) = self.replay.told.contradiction(revision, changes, names) {
+            let keys = vec![key..key + 1];
+            let why = format!(
+                "a watch was told {event:?}, and that does not fit{}",
+                self.last_changes(&keys, done_from)
+            );
+            return Err(Wrong { why, keys });
+        }
+        self.read(revision)
     }
 
     /// Holds all that was read at this revision against the state.
@@ -326,7 +345,7 @@ impl<'a> Run<'_, 'a> {
         let mut read_wrong = None;
         while let Some(maker) = others.pop() {
             if self.makes(maker, revision, changes) {
-                match self.read(revision) {
+                match self.seen(revision, changes) {
                     Ok(()) => {
                         self.drop_equals(maker, revision, changes, &mut others);
                         self.made.push((revision, maker));

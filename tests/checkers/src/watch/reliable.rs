@@ -2,8 +2,8 @@
 //! was there before it may be missing where that is compacted.
 
 use super::Session;
-use crate::history::{Event, KeyValue};
-use crate::revisions::{Change, Id, Names, Replayed, Value};
+use crate::history::Event;
+use crate::revisions::{Change, Id, Names, Replayed};
 
 pub(super) fn wrong(session: &Session<'_>, names: &Names, replayed: &Replayed<'_>) -> Option<String> {
     let told = session.told();
@@ -36,7 +36,7 @@ pub(super) fn wrong(session: &Session<'_>, names: &Names, replayed: &Replayed<'_
         match told {
             None => return Some(format!("missing: {}", describe(change, names))),
             Some(told) if told.place != place => return Some(made_up(session, told.event)),
-            Some(told) if !told.says(change, names) => {
+            Some(told) if !change.is_told_by(told.event, names, told.prev_kv) => {
                 return Some(format!(
                     "it was told {:?}, but there was {}",
                     told.event,
@@ -73,22 +73,5 @@ fn describe(change: &Change<'_>, names: &Names) -> String {
     match change.after {
         Some(after) => format!("revision {} put {}", change.revision, after.describe(name)),
         None => format!("revision {} deleted {name}", change.revision),
-    }
-}
-
-impl Told<'_> {
-    fn says(&self, change: &Change<'_>, names: &Names) -> bool {
-        let name = names.name(change.key);
-        let same = |value: Option<Value<'_>>, kv: Option<&KeyValue>| match (value, kv) {
-            (Some(value), Some(kv)) => value.is(name, kv),
-            (None, None) => true,
-            _ => false,
-        };
-        let now = match self.event {
-            Event::Put { kv, .. } => same(change.after, Some(kv)),
-            Event::Delete { .. } => change.after.is_none(),
-        };
-        let prev = self.event.prev();
-        now && (same(change.before, prev) || (!self.prev_kv && prev.is_none()))
     }
 }
