@@ -33,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     net::{Host, Net, Ports, Process},
-    plan::Cluster,
+    plan::{Cluster, JOINERS_MAX},
     promise::Promise,
     random::Random,
     trace::Trace,
@@ -441,7 +441,10 @@ async fn bring_into_engine(store: Store) {
 }
 
 fn config(host: Host, founders: usize, cluster: &Cluster) -> Config {
-    let members = (0..founders).map(|founder| (format!("n{founder}"), vec![Net::peer_url(founder)]));
+    let joins = host >= founders;
+    // Whoever adds a node tells it of all there may be: its founders may have been removed by then.
+    let known = if joins { founders + JOINERS_MAX } else { founders };
+    let members = (0..known).map(|member| (format!("n{member}"), vec![Net::peer_url(member)]));
     Config {
         name: format!("n{host}"),
         data_dir: PathBuf::from("/simulated"),
@@ -453,7 +456,7 @@ fn config(host: Host, founders: usize, cluster: &Cluster) -> Config {
         bootstrap: Bootstrap::Static {
             members: members.collect(),
             token: "simulation".to_owned(),
-            existing: host >= founders,
+            existing: joins,
         },
         zone: String::new(),
         autopilot: Policy {
