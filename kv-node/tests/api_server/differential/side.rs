@@ -80,39 +80,43 @@ impl Side {
 
     /// Turns authentication off, and takes away every user, role, lease, key, and member but one. The sequence
     /// begins at revisions of its own, which no other has compacted.
-    pub(super) async fn reset(&mut self) {
+    ///
+    /// # Errors
+    /// What was refused.
+    pub(super) async fn reset(&mut self) -> Result<(), String> {
         self.base = Base::default();
         self.known.lock().unwrap().clear();
-        self.disable_auth().await;
-        for user in self.list(USER_LIST, "users").await {
-            self.done(USER_DELETE, json!({"name": user})).await;
+        self.disable_auth().await?;
+        for user in self.list(USER_LIST, "users").await? {
+            self.done(USER_DELETE, json!({"name": user})).await?;
         }
-        for role in self.list(ROLE_LIST, "roles").await {
-            self.done(ROLE_DELETE, json!({"role": role})).await;
+        for role in self.list(ROLE_LIST, "roles").await? {
+            self.done(ROLE_DELETE, json!({"role": role})).await?;
         }
-        for member in self.list(MEMBER_LIST, "members").await {
+        for member in self.list(MEMBER_LIST, "members").await? {
             if member != SELF {
-                self.done(MEMBER_REMOVE, json!({"ID": MEMBER})).await;
+                self.done(MEMBER_REMOVE, json!({"ID": MEMBER})).await?;
             }
         }
-        for lease in self.list(LEASES, "leases").await {
-            self.done(REVOKE, lease).await;
+        for lease in self.list(LEASES, "leases").await? {
+            self.done(REVOKE, lease).await?;
         }
-        let status = self.done(AUTH_STATUS, json!({})).await;
-        self.done(PUT, json!({"key": "a"})).await;
+        let status = self.done(AUTH_STATUS, json!({})).await?;
+        self.done(PUT, json!({"key": "a"})).await?;
         let everything = json!({"key": "\0", "range_end": "\0"});
-        let deleted = self.done(DELETE_RANGE, everything).await;
+        let deleted = self.done(DELETE_RANGE, everything).await?;
         let number = |text: &Value| text.as_str().unwrap().parse().unwrap();
         self.base = Base {
             revision: number(&deleted["header"]["revision"]),
             auth_revision: number(&status["authRevision"]),
         };
+        Ok(())
     }
 
-    async fn disable_auth(&self) {
+    async fn disable_auth(&self) -> Result<(), String> {
         let disable = Step::json(AUTH_DISABLE, json!({}));
         if self.ask(&disable).await["http"] == 200 {
-            return;
+            return Ok(());
         }
         for password in PASSWORDS {
             let root = json!({"name": "root", "password": password});
@@ -122,22 +126,21 @@ impl Side {
             user: Some("root"),
             ..disable
         };
-        let answer = self.ask(&by_root).await;
-        assert_eq!(answer["http"], 200, "{answer}");
+        succeeded(&by_root, self.ask(&by_root).await).map(|_| ())
     }
 
-    async fn list(&self, method: Method, field: &str) -> Vec<Value> {
-        match self.done(method, json!({})).await[field].take() {
-            Value::Array(items) => items,
-            _ => Vec::new(),
+    async fn list(&self, method: Method, field: &str) -> Result<Vec<Value>, String> {
+        match self.done(method, json!({})).await?[field].take() {
+            Value::Array(items) => Ok(items),
+            _ => Ok(Vec::new()),
         }
     }
 
     /// The answer to a request that must succeed.
-    async fn done(&self, method: Method, request: Value) -> Value {
-        let mut answer = self.ask(&Step::json(method, request)).await;
-        assert_eq!(answer["http"], 200, "{method:?}: {answer}");
-        answer["json"][0].take()
+    async fn done(&self, method: Method, request: Value) -> Result<Value, String> {
+        let step = Step::json(method, request);
+        let mut answer = succeeded(&step, self.ask(&step).await)?;
+        Ok(answer["json"][0].take())
     }
 
     /// The answer to a request, whatever it is.
@@ -225,6 +228,14 @@ impl Side {
             request["ID"] = self.known(MEMBER).unwrap_or_else(|| "7".into());
         }
         request
+    }
+}
+
+fn succeeded(step: &Step, answer: Value) -> Result<Value, String> {
+    if answer["http"] == 200 {
+        Ok(answer)
+    } else {
+        Err(format!("{step:?}: {answer}"))
     }
 }
 
