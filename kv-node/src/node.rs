@@ -516,13 +516,10 @@ impl Node {
     pub async fn failed(&self) -> String {
         let mut metrics = self.inner.raft.metrics();
         let mut refused = self.inner.refused.subscribe();
+        let mut look = tokio::time::interval(STORE_CHECK_INTERVAL);
         loop {
             if let Err(fatal) = &metrics.borrow_watched().running_state {
                 return fatal.to_string();
-            }
-            match self.store().trouble() {
-                Some(Fault::NoSpace { .. }) | None => {}
-                Some(fault) => return fault.to_string(),
             }
             match &*refused.borrow_and_update() {
                 Some(Refused::Never(why)) => return format!("the cluster refuses this node: {why}"),
@@ -534,7 +531,10 @@ impl Node {
                     return "raft has stopped".to_owned();
                 },
                 _ = refused.changed() => {}
-                () = tokio::time::sleep(STORE_CHECK_INTERVAL) => {}
+                _ = look.tick() => match self.store().trouble() {
+                    Some(Fault::NoSpace { .. }) | None => {}
+                    Some(fault) => return fault.to_string(),
+                },
             }
         }
     }
