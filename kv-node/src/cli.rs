@@ -21,7 +21,7 @@ use crate::{
 /// What a flag without its own says of bytes.
 const DEFAULT_QUOTA_BYTES: u64 = 2 << 30;
 /// The shortest election timeout, in heartbeats: below it one late heartbeat makes an election.
-const ELECTION_HEARTBEATS_MIN: u64 = 3;
+const ELECTION_HEARTBEATS_MIN: u64 = 2;
 
 /// The shortest `--reap-after`: longer than a restart.
 const REAP_AFTER_MIN: Duration = Duration::from_secs(5);
@@ -170,10 +170,10 @@ pub struct Args {
     #[arg(long, env = "QUORATE_MAX_TXN_OPS", value_name = "N", default_value = "128", value_parser = clap::value_parser!(u16).range(1..))]
     pub max_txn_ops: u16,
     /// Time between heartbeats
-    #[arg(long, env = "QUORATE_HEARTBEAT_INTERVAL", value_name = "MS", default_value = "75", value_parser = clap::value_parser!(u64).range(5..=10_000))]
+    #[arg(long, env = "QUORATE_HEARTBEAT_INTERVAL", value_name = "MS", default_value = "50", value_parser = clap::value_parser!(u64).range(5..=10_000))]
     pub heartbeat_interval: u64,
     /// Time without a sign of the leader after which an election is near; it starts within twice that
-    #[arg(long, env = "QUORATE_ELECTION_TIMEOUT", value_name = "MS", default_value = "300", value_parser = clap::value_parser!(u64).range(20..=50_000))]
+    #[arg(long, env = "QUORATE_ELECTION_TIMEOUT", value_name = "MS", default_value = "250", value_parser = clap::value_parser!(u64).range(20..=50_000))]
     pub election_timeout: u64,
     /// Entries between two points at which the log may be purged
     #[arg(long, env = "QUORATE_SNAPSHOT_COUNT", value_name = "N", default_value = "25000", value_parser = clap::value_parser!(u64).range(10..))]

@@ -71,7 +71,7 @@ mod tests {
     #[test]
     fn the_variable_is_named_that_a_flag_came_from() {
         let command = crate::cli::Args::augment_args(Command::new("kv-node"));
-        let text = "--election-timeout 20 is too short for --heartbeat-interval 75";
+        let text = "--election-timeout 20 is too short for --heartbeat-interval 50";
         let timeout =
             "note: --election-timeout comes from the environment variable QUORATE_ELECTION_TIMEOUT\n";
         let set = |variable: &str| variable == "QUORATE_ELECTION_TIMEOUT";

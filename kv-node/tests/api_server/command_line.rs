@@ -26,9 +26,9 @@ fn wrong_flags_end_with_2_and_leave_nothing_behind() {
         (&["--frobnicate"][..], &[][..], "--frobnicate"),
         (&["--election-timeout=soon"], &[], "--election-timeout"),
         (
-            &["--election-timeout=100"],
+            &["--election-timeout=90"],
             &[],
-            "is too short for --heartbeat-interval 75",
+            "is too short for --heartbeat-interval 50",
         ),
         (&["--listen-client-urls=nonsense"], &[], "--listen-client-urls"),
         (&["--initial-cluster=other=http://localhost:2380"], &[], "other"),
