@@ -204,6 +204,38 @@ async fn kept_data_is_there_at_the_second_start_even_after_the_demo_was_killed()
     all_gone(dir.path(), base_port).await;
 }
 
+/// The demo starts again what chaos kills.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_running_demo_can_be_broken() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut demo = Demo::start(dir.path(), free_ports(PORTS), &[]);
+    demo.ready().await;
+    let chaos = |arguments: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_quorate"));
+        command.arg("chaos").args(arguments.split(' '));
+        command.args(["--demo", "--seed", "7"]).current_dir(dir.path());
+        command
+    };
+    for faults in ["kill-leader --rounds 2", "pause --rounds 1"] {
+        let output = chaos(faults).output().await.unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            output.status.success() && said.contains("\nPASSED: "),
+            "{output:?}"
+        );
+    }
+    let refused = chaos("add-node").output().await.unwrap();
+    let reason = String::from_utf8_lossy(&refused.stderr);
+    assert!(
+        reason.starts_with("error: add-node is not possible with a demo: leave --demo out\n"),
+        "{reason}"
+    );
+    assert_eq!(refused.status.code(), Some(2));
+    assert_eq!(demo.browser().register("Ada").await, Outcome::Registered);
+    demo.signal(Signal::INT);
+    assert!(demo.ended().await.success());
+}
+
 #[tokio::test]
 async fn taken_ports_are_reported_before_anything_starts() {
     let dir = tempfile::tempdir().unwrap();

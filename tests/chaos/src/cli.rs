@@ -54,6 +54,9 @@ pub struct Args {
     /// Break the cluster that Docker Compose runs in this directory, instead of one of its own
     #[arg(long, conflicts_with_all = ["nodes", "shape", "binary", "keep_data"])]
     compose: bool,
+    /// Break the running `quorate demo` whose data is in DIR, which starts its nodes again itself
+    #[arg(long, value_name = "DIR", num_args = 0..=1, require_equals = true, default_missing_value = "./quorate-data", conflicts_with_all = ["compose", "nodes", "shape", "binary", "keep_data"])]
+    demo: Option<PathBuf>,
     /// Run nodes of another build of quorate
     #[arg(long, value_name = "FILE")]
     binary: Option<PathBuf>,
@@ -173,6 +176,9 @@ async fn cluster(args: &Args, abilities: Abilities, dir: &Path) -> anyhow::Resul
     if args.compose {
         return Cluster::compose().await;
     }
+    if let Some(dir) = &args.demo {
+        return Cluster::demo(dir).await;
+    }
     if is_in_memory(dir)? {
         ensure!(
             args.allow_ram,
@@ -197,6 +203,7 @@ fn abilities(fault: Kind, args: &Args) -> anyhow::Result<(Abilities, Vec<String>
     if args.compose {
         let containers = Abilities {
             cutting: Cutting::Nodes,
+            members: true,
             ..Abilities::default()
         };
         ensure!(
@@ -205,6 +212,14 @@ fn abilities(fault: Kind, args: &Args) -> anyhow::Result<(Abilities, Vec<String>
             fault.name()
         );
         return Ok((containers, Vec::new()));
+    }
+    if args.demo.is_some() {
+        ensure!(
+            Abilities::default().cover(needs),
+            "{} is not possible with a demo: leave --demo out",
+            fault.name()
+        );
+        return Ok((Abilities::default(), Vec::new()));
     }
     let (possible, refusals) = sandbox::abilities();
     if fault == Kind::Soak {

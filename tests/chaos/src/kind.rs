@@ -75,6 +75,8 @@ pub(crate) struct Abilities {
     pub(crate) clocks: bool,
     /// Change the files of a node.
     pub(crate) files: bool,
+    /// Add and remove members.
+    pub(crate) members: bool,
 }
 
 impl Abilities {
@@ -84,6 +86,7 @@ impl Abilities {
             && (self.disks || !needs.disks)
             && (self.clocks || !needs.clocks)
             && (self.files || !needs.files)
+            && (self.members || !needs.members)
     }
 }
 
@@ -127,13 +130,11 @@ impl Kind {
             Kind::SlowDisk | Kind::FullDisk => Abilities { disks: true, ..none },
             Kind::Clock => Abilities { clocks: true, ..none },
             Kind::Corrupt => Abilities { files: true, ..none },
-            Kind::KillLeader
-            | Kind::KillRandom
-            | Kind::AddNode
-            | Kind::RemoveNode
-            | Kind::Pause
-            | Kind::RollingRestart
-            | Kind::Soak => none,
+            Kind::AddNode | Kind::RemoveNode => Abilities {
+                members: true,
+                ..none
+            },
+            Kind::KillLeader | Kind::KillRandom | Kind::Pause | Kind::RollingRestart | Kind::Soak => none,
         }
     }
 
@@ -256,6 +257,7 @@ mod tests {
         disks: true,
         clocks: true,
         files: true,
+        members: true,
     };
 
     #[test]
@@ -273,9 +275,10 @@ mod tests {
     fn a_soak_does_only_what_the_cluster_is_able_to() {
         assert_eq!(Kind::possible(ALL), Kind::EACH);
         let few = Kind::possible(Abilities::default());
-        assert_eq!(few.len(), 6, "{few:?}");
+        assert_eq!(few.len(), 4, "{few:?}");
         let containers = Abilities {
             cutting: Cutting::Nodes,
+            members: true,
             ..Abilities::default()
         };
         let more = Kind::possible(containers);

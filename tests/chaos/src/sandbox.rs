@@ -27,6 +27,7 @@ pub(crate) fn abilities() -> (Abilities, Vec<String>) {
         disks: found[1].is_ok(),
         clocks: found[2].is_ok(),
         files: true,
+        members: true,
     };
     let refusals = found
         .into_iter()

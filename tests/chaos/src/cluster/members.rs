@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use kv_proto::etcdserverpb::{Member, MemberAddRequest};
 
 use super::{Body, CHANGE_WITHIN, Cluster, Home, PAUSE, STOP_WITHIN};
@@ -20,6 +20,7 @@ impl Cluster {
                 node
             }
             Home::Compose(project) => project.add(&self.nodes)?,
+            Home::Demo => bail!("a demo has the nodes that it has"),
         };
         let name = node.name.clone();
         self.nodes.push(node);
@@ -76,6 +77,7 @@ impl Cluster {
             }
             // It would be started again and again.
             Body::Container(container) => container.remove(),
+            Body::Demo(_) => Ok(()),
         }
     }
 

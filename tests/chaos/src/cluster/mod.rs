@@ -7,6 +7,7 @@ mod clock;
 mod command;
 mod compose;
 mod damage;
+mod demo;
 mod disk;
 mod layout;
 mod members;
@@ -55,6 +56,8 @@ enum Home {
     Own(Box<Site>),
     /// Compose did.
     Compose(Project),
+    /// `quorate demo` did.
+    Demo,
 }
 
 /// Where clients reach a node.
@@ -80,6 +83,11 @@ impl Cluster {
         let nodes = project.containers()?.into_iter().map(compose::node);
         let nodes = nodes.collect::<anyhow::Result<Vec<_>>>()?;
         Cluster::of(nodes, Home::Compose(project)).await
+    }
+
+    /// Takes the one that `quorate demo` runs on this data directory.
+    pub(crate) async fn demo(dir: &Path) -> anyhow::Result<Cluster> {
+        Cluster::of(demo::nodes(dir)?, Home::Demo).await
     }
 
     async fn of(nodes: Vec<Node>, home: Home) -> anyhow::Result<Cluster> {

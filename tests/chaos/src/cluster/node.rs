@@ -9,6 +9,7 @@ use kv_proto::etcdserverpb::{RangeRequest, StatusResponse};
 
 use super::clock::Clock;
 use super::compose::Container;
+use super::demo::Child;
 use super::disk::Disk;
 use super::process::Process;
 
@@ -32,6 +33,8 @@ pub(crate) enum Body {
     Process(Box<Own>),
     /// A container that Compose made.
     Container(Container),
+    /// A process of a demo.
+    Demo(Child),
 }
 
 /// A process of ours, and what is its own.
@@ -76,11 +79,11 @@ impl Node {
     /// What is its own, of a process of ours.
     ///
     /// # Errors
-    /// If it is a container.
+    /// If it is somebody else's.
     pub(crate) fn own(&mut self) -> anyhow::Result<&mut Own> {
         match &mut self.body {
             Body::Process(own) => Ok(own),
-            Body::Container(_) => bail!("this is not possible with containers"),
+            Body::Container(_) | Body::Demo(_) => bail!("this is only possible with a cluster of its own"),
         }
     }
 

@@ -143,13 +143,13 @@ fn name(number: u16) -> String {
 pub(crate) fn number(node: &Node) -> Option<u16> {
     match &node.body {
         Body::Process(own) => Some(own.number),
-        Body::Container(_) => None,
+        Body::Container(_) | Body::Demo(_) => None,
     }
 }
 
 fn member(node: &Node) -> Option<(String, String)> {
     match &node.body {
         Body::Process(own) => Some((node.name.clone(), own.peer_url.clone())),
-        Body::Container(_) => None,
+        Body::Container(_) | Body::Demo(_) => None,
     }
 }

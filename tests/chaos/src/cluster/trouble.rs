@@ -16,6 +16,7 @@ impl Cluster {
         match &mut node.body {
             Body::Process(own) => own.process.kill().await,
             Body::Container(container) => container.kill(),
+            Body::Demo(child) => child.kill(STOP_WITHIN).await,
         }
     }
 
@@ -26,6 +27,7 @@ impl Cluster {
         let stopped = match &mut node.body {
             Body::Process(own) => own.process.terminate(STOP_WITHIN).await,
             Body::Container(container) => container.terminate(STOP_WITHIN.as_secs()),
+            Body::Demo(child) => child.terminate(STOP_WITHIN).await,
         };
         stopped.with_context(|| format!("stopping {name}"))
     }
@@ -41,6 +43,8 @@ impl Cluster {
                 container.start()?;
                 self.moved(name)
             }
+            // The demo does.
+            Body::Demo(_) => Ok(()),
         }
     }
 
@@ -51,14 +55,17 @@ impl Cluster {
         match &mut node.body {
             Body::Process(own) => own.process.set_paused(paused),
             Body::Container(container) => container.set_paused(paused),
+            Body::Demo(child) => child.set_paused(paused),
         }
     }
 
     /// Takes a container off its networks; the opposite is [`Cluster::reconnect`].
     pub(crate) fn disconnect(&mut self, name: &str) -> anyhow::Result<()> {
         match &mut self.node(name)?.body {
-            Body::Process(_) => bail!("processes have no network that they could be taken off"),
             Body::Container(container) => container.disconnect(),
+            Body::Process(_) | Body::Demo(_) => {
+                bail!("processes have no network that they could be taken off")
+            }
         }
     }
 
@@ -107,7 +114,7 @@ impl Cluster {
     /// Lets nodes lose these packets, each from the first to the second, and a part of all others; nothing else.
     pub(crate) fn drop_packets(&self, silences: &[(String, String)], loss_percent: u8) -> anyhow::Result<()> {
         let Home::Own(site) = &self.home else {
-            bail!("containers are taken off their network as a whole");
+            bail!("only a cluster of its own loses single packets");
         };
         let number = |name: &str| {
             let node = self.nodes.iter().find(|node| node.name == name);
