@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use kv_proto::etcdserverpb::request_op::Request;
-use kv_proto::etcdserverpb::{DeleteRangeRequest, PutRequest, RangeRequest, TxnRequest, WatchCreateRequest};
+use kv_proto::etcdserverpb::{
+    DeleteRangeRequest, PutRequest, RangeRequest, ResponseHeader, TxnRequest, WatchCreateRequest,
+};
 use kv_proto::mvccpb::event::EventType;
 use kv_proto::mvccpb::{Event, KeyValue};
 
@@ -56,6 +58,7 @@ impl Client {
             watch: None,
             events: VecDeque::new(),
             told: None,
+            header: ResponseHeader::default(),
         }
     }
 }
@@ -127,9 +130,15 @@ pub struct Observe {
     events: VecDeque<Event>,
     /// Key and revision of the leader told last.
     told: Option<(Bytes, i64)>,
+    header: ResponseHeader,
 }
 
 impl Observe {
+    /// The header of the answer that told of the leader given last.
+    pub fn header(&self) -> ResponseHeader {
+        self.header
+    }
+
     /// The next leader, or the next thing that it says. Cancel-safe. After an error it can be asked again.
     ///
     /// # Errors
@@ -147,7 +156,10 @@ impl Observe {
                 continue;
             };
             match watch.next().await {
-                Some(Ok(WatchItem::Events { events, .. })) => self.events.extend(events),
+                Some(Ok(WatchItem::Events { events, .. })) => {
+                    self.header = watch.header();
+                    self.events.extend(events);
+                }
                 Some(Ok(_)) => {}
                 Some(Err(Error::Compacted { .. })) | None => self.watch = None,
                 Some(Err(error)) => {
@@ -167,11 +179,11 @@ impl Observe {
             ..Default::default()
         };
         let all = self.client.range(request).await?;
-        let revision = all.header.as_ref().map_or(0, |header| header.revision);
+        self.header = all.header.unwrap_or_default();
         let request = WatchCreateRequest {
             key,
             range_end,
-            start_revision: revision + 1,
+            start_revision: self.header.revision + 1,
             ..Default::default()
         };
         self.watch = Some(self.client.watch(request).await?);

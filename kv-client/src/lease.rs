@@ -8,7 +8,7 @@ use kv_proto::etcdserverpb::lease_client::LeaseClient;
 use kv_proto::etcdserverpb::{
     LeaseGrantRequest, LeaseGrantResponse, LeaseKeepAliveRequest, LeaseKeepAliveResponse, LeaseLeasesRequest,
     LeaseLeasesResponse, LeaseRevokeRequest, LeaseRevokeResponse, LeaseTimeToLiveRequest,
-    LeaseTimeToLiveResponse,
+    LeaseTimeToLiveResponse, ResponseHeader,
 };
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -88,7 +88,8 @@ impl Client {
     pub async fn lease(&self, ttl_s: i64) -> Result<Lease, Error> {
         let asked = Instant::now();
         let granted = self.lease_grant(ttl_s, 0).await?;
-        Ok(Lease::spawn(self.clone(), granted.id, granted.ttl, asked))
+        let first = Renewal::new(granted.ttl, granted.header);
+        Ok(Lease::spawn(self.clone(), granted.id, first, asked))
     }
 
     /// Keeps a lease alive that was granted before.
@@ -101,7 +102,8 @@ impl Client {
         if renewed.ttl <= 0 {
             return Err(Error::LeaseLost(LeaseLoss::Ended));
         }
-        Ok(Lease::spawn(self.clone(), id, renewed.ttl, asked))
+        let first = Renewal::new(renewed.ttl, renewed.header);
+        Ok(Lease::spawn(self.clone(), id, first, asked))
     }
 
     async fn renew(&self, id: i64, within: Duration) -> Result<LeaseKeepAliveResponse, Error> {
@@ -115,15 +117,32 @@ pub struct Lease {
     client: Client,
     id: i64,
     state: watch::Receiver<State>,
+    header: ResponseHeader,
     renewing: JoinHandle<()>,
 }
 
 /// What is known about a lease.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
-    /// Renewed, with this time to live from then on, in seconds.
-    Alive(i64),
+    Alive(Renewal),
     Lost(LeaseLoss),
+}
+
+/// An answer that a lease lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Renewal {
+    /// The time that it has to live from then on, in seconds.
+    ttl_s: i64,
+    header: ResponseHeader,
+}
+
+impl Renewal {
+    fn new(ttl_s: i64, header: Option<ResponseHeader>) -> Renewal {
+        Renewal {
+            ttl_s,
+            header: header.unwrap_or_default(),
+        }
+    }
 }
 
 /// How a lease was lost.
@@ -145,13 +164,14 @@ impl fmt::Display for LeaseLoss {
 }
 
 impl Lease {
-    fn spawn(client: Client, id: i64, ttl_s: i64, asked: Instant) -> Lease {
-        let (told, state) = watch::channel(State::Alive(ttl_s));
-        let renewing = tokio::spawn(keep(client.clone(), id, ttl_s, asked, told));
+    fn spawn(client: Client, id: i64, first: Renewal, asked: Instant) -> Lease {
+        let (told, state) = watch::channel(State::Alive(first));
+        let renewing = tokio::spawn(keep(client.clone(), id, first.ttl_s, asked, told));
         Lease {
             client,
             id,
             state,
+            header: first.header,
             renewing,
         }
     }
@@ -159,6 +179,11 @@ impl Lease {
     /// The ID, to attach keys to.
     pub fn id(&self) -> i64 {
         self.id
+    }
+
+    /// The header of the answer that [`Lease::renewed`] gave last, or of the first one.
+    pub fn header(&self) -> ResponseHeader {
+        self.header
     }
 
     /// Whether it is lost by now.
@@ -184,7 +209,10 @@ impl Lease {
     pub async fn renewed(&mut self) -> Result<i64, Error> {
         let changed = self.state.changed().await;
         match *self.state.borrow_and_update() {
-            State::Alive(ttl_s) if changed.is_ok() => Ok(ttl_s),
+            State::Alive(renewal) if changed.is_ok() => {
+                self.header = renewal.header;
+                Ok(renewal.ttl_s)
+            }
             State::Alive(_) => Err(Error::LeaseLost(LeaseLoss::Unconfirmed)),
             State::Lost(loss) => Err(Error::LeaseLost(loss)),
         }
@@ -232,7 +260,7 @@ async fn keep(client: Client, id: i64, mut ttl_s: i64, mut asked: Instant, told:
             match client.renew(id, (ends - now).max(ATTEMPT_MIN)).await {
                 Ok(renewed) => {
                     asked = now;
-                    break renewed.ttl;
+                    break Renewal::new(renewed.ttl, renewed.header);
                 }
                 Err(error) => {
                     tracing::debug!(lease = id, %error, "not renewed yet");
@@ -240,12 +268,12 @@ async fn keep(client: Client, id: i64, mut ttl_s: i64, mut asked: Instant, told:
                 }
             }
         };
-        if renewed <= 0 {
+        if renewed.ttl_s <= 0 {
             told.send_replace(State::Lost(LeaseLoss::Ended));
             return;
         }
-        ttl_s = renewed;
-        told.send_replace(State::Alive(ttl_s));
+        ttl_s = renewed.ttl_s;
+        told.send_replace(State::Alive(renewed));
     }
 }
 

@@ -15,7 +15,9 @@ use futures::stream::{self, Stream};
 use http::Uri;
 use kv_proto::etcdserverpb::watch_client::WatchClient;
 use kv_proto::etcdserverpb::watch_request::RequestUnion;
-use kv_proto::etcdserverpb::{WatchCreateRequest, WatchProgressRequest, WatchRequest, WatchResponse};
+use kv_proto::etcdserverpb::{
+    ResponseHeader, WatchCreateRequest, WatchProgressRequest, WatchRequest, WatchResponse,
+};
 use kv_proto::mvccpb::Event;
 use tokio::time::Instant;
 use tonic::{Code, Status, Streaming};
@@ -70,6 +72,7 @@ pub struct Watch {
     create: WatchCreateRequest,
     cursor: Cursor,
     created_at: i64,
+    header: ResponseHeader,
     state: State,
 }
 
@@ -102,13 +105,14 @@ impl Client {
             ..request
         };
         let mut cursor = Cursor::new(create.start_revision);
-        let (live, created_at) = open(self, &create).await?;
-        cursor.created(created_at);
+        let (live, header) = open(self, &create).await?;
+        cursor.created(header.revision);
         Ok(Watch {
             client: self.clone(),
             create,
             cursor,
-            created_at,
+            created_at: header.revision,
+            header,
             state: State::Live(Box::new(live)),
         })
     }
@@ -123,6 +127,11 @@ impl Watch {
     /// The revision from which the watch would go on: no event before it is still to come.
     pub fn next_revision(&self) -> i64 {
         self.cursor.next()
+    }
+
+    /// The header of the last answer of a server: of the one that the last item came from.
+    pub fn header(&self) -> ResponseHeader {
+        self.header
     }
 
     /// The next item; none after an error. Cancel-safe: a future that is dropped loses nothing.
@@ -175,6 +184,9 @@ impl Watch {
 
     /// What an answer, or the end of the stream, means.
     fn take(&mut self, answer: Result<Option<WatchResponse>, Status>) -> Result<Option<WatchItem>, Error> {
+        if let Ok(Some(answer)) = &answer {
+            self.header = answer.header.unwrap_or_default();
+        }
         match answer {
             Ok(Some(answer)) if answer.canceled => self.canceled(&answer),
             Ok(Some(answer)) => self.told(answer),
@@ -246,8 +258,9 @@ impl Watch {
             ..self.create.clone()
         };
         match open(&self.client, &create).await {
-            Ok((live, at)) => {
-                self.cursor.created(at);
+            Ok((live, header)) => {
+                self.cursor.created(header.revision);
+                self.header = header;
                 let endpoint = host(&live.origin);
                 self.state = State::Live(Box::new(live));
                 Ok(Some(WatchItem::Resumed { revision, endpoint }))
@@ -287,8 +300,8 @@ fn is_final(code: Code) -> bool {
     )
 }
 
-/// A watch at whichever endpoint is the first to have it, and the revision of the store there.
-async fn open(client: &Client, create: &WatchCreateRequest) -> Result<(Live, i64), Error> {
+/// A watch at whichever endpoint is the first to have it, and the header of its answer.
+async fn open(client: &Client, create: &WatchCreateRequest) -> Result<(Live, ResponseHeader), Error> {
     let call = |channel: Channel| {
         let create = create.clone();
         async move { open_on(channel, create).await }
@@ -303,7 +316,7 @@ async fn open(client: &Client, create: &WatchCreateRequest) -> Result<(Live, i64
     }
 }
 
-async fn open_on(channel: Channel, create: WatchCreateRequest) -> Result<(Live, i64), Status> {
+async fn open_on(channel: Channel, create: WatchCreateRequest) -> Result<(Live, ResponseHeader), Status> {
     let origin = channel.origin.clone();
     let (mut requests, to_send) = mpsc::channel(PROGRESS_REQUESTS_MAX);
     let request = WatchRequest {
@@ -322,7 +335,6 @@ async fn open_on(channel: Channel, create: WatchCreateRequest) -> Result<(Live, 
     if created.canceled {
         return Err(refusal(&created.cancel_reason));
     }
-    let revision = created.header.as_ref().map_or(0, |header| header.revision);
     let since = Instant::now();
     let live = Live {
         answers,
@@ -330,7 +342,7 @@ async fn open_on(channel: Channel, create: WatchCreateRequest) -> Result<(Live, 
         origin,
         since,
     };
-    Ok((live, revision))
+    Ok((live, created.header.unwrap_or_default()))
 }
 
 /// The status that a reason for a cancellation stands for: etcd writes code and text into one string.

@@ -173,7 +173,9 @@ impl Sheet {
         match write_out {
             WriteOut::Json => json_of(self),
             WriteOut::Table => heading + &table_of(&self.rows) + &errors,
-            WriteOut::Simple => heading + &lines_of(&self.rows) + &errors,
+            WriteOut::Simple | WriteOut::Fields | WriteOut::Protobuf => {
+                heading + &lines_of(&self.rows) + &errors
+            }
         }
     }
 }

@@ -82,7 +82,7 @@ pub(crate) async fn run(global: &GlobalArgs, command: &BenchCommand) -> Result<E
     match global.write_out.unwrap_or(WriteOut::Table) {
         WriteOut::Json => print(report.json())?,
         WriteOut::Table => print(report.table())?,
-        WriteOut::Simple => print(report.lines())?,
+        WriteOut::Simple | WriteOut::Fields | WriteOut::Protobuf => print(report.lines())?,
     }
     verdict(report.is_total_failure())
 }

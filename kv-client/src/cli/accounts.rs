@@ -10,15 +10,17 @@ use kv_proto::etcdserverpb::{
     AuthUserDeleteRequest, AuthUserGetRequest, AuthUserGrantRoleRequest, AuthUserListRequest,
     AuthUserRevokeRoleRequest, ResponseHeader,
 };
+use prost::Message;
 
 use super::args::WriteOut;
 use super::commands::{Outcome, Session};
 use super::exit::{Exit, Failure};
-use super::json;
+use super::fields::Fields;
+use super::forms::Forms;
 use super::output::{print, table};
 use super::ranges::bounds;
 use super::values::bytes_parser;
-use super::{password, text};
+use super::{fields, json, password, text};
 use crate::key_range::ZERO;
 use crate::prefix_end;
 
@@ -170,29 +172,12 @@ type Header<'a> = Option<&'a ResponseHeader>;
 
 impl Session {
     /// An answer that only says that it was done.
-    fn done(&self, header: Header<'_>, said: String) -> Outcome {
-        self.show(|| json::bare(header), None, || said)
-    }
-
-    /// A list of names.
-    fn names(
-        &self,
-        header: Header<'_>,
-        what: &'static str,
-        heading: &'static str,
-        names: &[String],
-    ) -> Outcome {
-        let json = || json::lean([("header", json::header(header)), (what, names.into())]);
-        let rows = || {
-            let mut table = table([heading]);
-            names.iter().for_each(|name| {
-                table.add_row([name]);
-            });
-            format!("{table}\n")
-        };
-        self.show(json, Some(&rows), || {
-            names.iter().map(|name| format!("{name}\n")).collect()
-        })
+    fn done(&self, header: Header<'_>, answer: &impl Message, said: String) -> Outcome {
+        self.show(
+            Forms::new(|| json::bare(header), || said)
+                .fields(|| Fields::of(header))
+                .protobuf(answer),
+        )
     }
 
     pub(super) async fn user(&self, command: &UserCommand) -> Outcome {
@@ -212,12 +197,13 @@ impl Session {
                     .client
                     .user_delete(AuthUserDeleteRequest { name: user })
                     .await?;
-                self.done(answer.header.as_ref(), said)
+                self.done(answer.header.as_ref(), &answer, said)
             }
             UserCommand::Get { user, detail } => self.user_get(user, detail).await,
             UserCommand::List => {
                 let answer = self.client.user_list(AuthUserListRequest {}).await?;
-                self.names(answer.header.as_ref(), "users", "USER", &answer.users)
+                let forms = names(answer.header.as_ref(), "users", "USER", &answer.users);
+                self.show(forms.protobuf(&answer))
             }
             UserCommand::Passwd { user, interactive } => {
                 let request = AuthUserChangePasswordRequest {
@@ -226,19 +212,19 @@ impl Session {
                     ..Default::default()
                 };
                 let answer = self.client.user_change_password(request).await?;
-                self.done(answer.header.as_ref(), "Password updated\n".to_owned())
+                self.done(answer.header.as_ref(), &answer, "Password updated\n".to_owned())
             }
             UserCommand::GrantRole { user, role } => {
                 let said = format!("Role {role} is granted to user {user}\n");
                 let request = AuthUserGrantRoleRequest { user, role };
                 let answer = self.client.user_grant_role(request).await?;
-                self.done(answer.header.as_ref(), said)
+                self.done(answer.header.as_ref(), &answer, said)
             }
             UserCommand::RevokeRole { user, role } => {
                 let said = format!("Role {role} is revoked from user {user}\n");
                 let request = AuthUserRevokeRoleRequest { name: user, role };
                 let answer = self.client.user_revoke_role(request).await?;
-                self.done(answer.header.as_ref(), said)
+                self.done(answer.header.as_ref(), &answer, said)
             }
         }
     }
@@ -267,17 +253,21 @@ impl Session {
             ..Default::default()
         };
         let answer = self.client.user_add(request).await?;
-        self.done(answer.header.as_ref(), said)
+        self.done(answer.header.as_ref(), &answer, said)
     }
 
     async fn user_get(&self, user: String, detail: bool) -> Outcome {
         let request = AuthUserGetRequest { name: user.clone() };
         let answer = self.client.user_get(request).await?;
         if detail {
-            if self.write_out != Some(WriteOut::Json) {
-                print(format!("User: {user}\n\n"))?;
-            }
+            // Not in JSON, which it would not be.
+            let text = |text: String| match self.write_out {
+                Some(WriteOut::Json) => Ok(()),
+                _ => print(text),
+            };
+            text(format!("User: {user}\n"))?;
             for role in answer.roles {
+                text("\n".to_owned())?;
                 self.role_get(role).await?;
             }
             return Ok(Exit::Ok);
@@ -293,10 +283,11 @@ impl Session {
             table.add_row([&user, &answer.roles.join("\n")]);
             format!("{table}\n")
         };
-        self.show(json, Some(&row), || {
+        let lines = || {
             let roles: String = answer.roles.iter().map(|role| format!(" {role}")).collect();
             format!("User: {user}\nRoles:{roles}\n")
-        })
+        };
+        self.show(Forms::new(json, lines).table(row).protobuf(&answer))
     }
 
     pub(super) async fn role(&self, command: &RoleCommand) -> Outcome {
@@ -304,17 +295,23 @@ impl Session {
             RoleCommand::Add { role } => {
                 let said = format!("Role {role} created\n");
                 let answer = self.client.role_add(AuthRoleAddRequest { name: role }).await?;
-                self.done(answer.header.as_ref(), said)
+                self.done(answer.header.as_ref(), &answer, said)
             }
             RoleCommand::Delete { role } => {
                 let said = format!("Role {role} deleted\n");
                 let answer = self.client.role_delete(AuthRoleDeleteRequest { role }).await?;
-                self.done(answer.header.as_ref(), said)
+                self.done(answer.header.as_ref(), &answer, said)
             }
             RoleCommand::Get { role } => self.role_get(role).await,
             RoleCommand::List => {
                 let answer = self.client.role_list(AuthRoleListRequest {}).await?;
-                self.names(answer.header.as_ref(), "roles", "ROLE", &answer.roles)
+                let header = answer.header.as_ref();
+                let forms = names(header, "roles", "ROLE", &answer.roles);
+                self.show(
+                    forms
+                        .fields(|| fields::roles(header, &answer.roles))
+                        .protobuf(&answer),
+                )
             }
             RoleCommand::GrantPermission {
                 role,
@@ -333,7 +330,7 @@ impl Session {
                     range_end,
                 };
                 let answer = self.client.role_grant_permission(&role, permission).await?;
-                self.done(answer.header.as_ref(), format!("Role {role} updated\n"))
+                self.done(answer.header.as_ref(), &answer, format!("Role {role} updated\n"))
             }
             RoleCommand::RevokePermission { role, keys } => {
                 let (key, range_end) = keys.bounds();
@@ -342,7 +339,7 @@ impl Session {
                 let said = format!("Permission of {which} {range} is revoked from role {role}\n");
                 let request = AuthRoleRevokePermissionRequest { role, key, range_end };
                 let answer = self.client.role_revoke_permission(request).await?;
-                self.done(answer.header.as_ref(), said)
+                self.done(answer.header.as_ref(), &answer, said)
             }
         }
     }
@@ -373,18 +370,23 @@ impl Session {
             }
             format!("{table}\n")
         };
-        self.show(json, Some(&rows), || role_lines(&role, &answer))
+        self.show(
+            Forms::new(json, || role_lines(&role, &answer))
+                .table(rows)
+                .fields(|| fields::role(answer.header.as_ref(), &answer.perm))
+                .protobuf(&answer),
+        )
     }
 
     pub(super) async fn auth(&self, command: AuthCommand) -> Outcome {
         match command {
             AuthCommand::Enable => {
                 let answer = self.client.auth_enable().await?;
-                self.done(answer.header.as_ref(), "Authentication Enabled\n".to_owned())
+                self.switched(answer.header.as_ref(), "Authentication Enabled\n")
             }
             AuthCommand::Disable => {
                 let answer = self.client.auth_disable().await?;
-                self.done(answer.header.as_ref(), "Authentication Disabled\n".to_owned())
+                self.switched(answer.header.as_ref(), "Authentication Disabled\n")
             }
             AuthCommand::Status => {
                 let answer = self.client.auth_status().await?;
@@ -400,13 +402,37 @@ impl Session {
                     table.add_row([answer.enabled.to_string(), answer.auth_revision.to_string()]);
                     format!("{table}\n")
                 };
-                self.show(json, Some(&row), || {
+                let lines = || {
                     let (enabled, revision) = (answer.enabled, answer.auth_revision);
                     format!("Authentication Status: {enabled}\nAuthRevision: {revision}\n")
-                })
+                };
+                self.show(Forms::new(json, lines).table(row).protobuf(&answer))
             }
         }
     }
+
+    fn switched(&self, header: Header<'_>, said: &str) -> Outcome {
+        self.show(Forms::new(|| json::bare(header), || said.to_owned()))
+    }
+}
+
+/// The forms of a list of names.
+fn names<'a>(
+    header: Header<'a>,
+    what: &'static str,
+    heading: &'static str,
+    names: &'a [String],
+) -> Forms<'a> {
+    let json = move || json::lean([("header", json::header(header)), (what, names.into())]);
+    let rows = move || {
+        let mut table = table([heading]);
+        names.iter().for_each(|name| {
+            table.add_row([name]);
+        });
+        format!("{table}\n")
+    };
+    let lines = || names.iter().map(|name| format!("{name}\n")).collect();
+    Forms::new(json, lines).table(rows)
 }
 
 fn new_password(user: &str, interactive: bool) -> Result<String, Failure> {

@@ -120,6 +120,10 @@ pub enum WriteOut {
     Table,
     /// One line of JSON; the end of --help says in which form
     Json,
+    /// A line for each field
+    Fields,
+    /// The message itself, in protobuf's binary form
+    Protobuf,
 }
 
 /// The commands.

@@ -29,7 +29,7 @@ impl Session {
         let report = self.client.autopilot().await?;
         match self.write_out.unwrap_or(WriteOut::Table) {
             WriteOut::Json => print(format!("{}\n", report.json))?,
-            WriteOut::Simple => print(lines(&report))?,
+            WriteOut::Simple | WriteOut::Fields | WriteOut::Protobuf => print(lines(&report))?,
             WriteOut::Table => print(whole(&report, SystemTime::now()))?,
         }
         Ok(Exit::Ok)

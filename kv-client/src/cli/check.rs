@@ -150,7 +150,7 @@ impl Session {
                 }
                 print(format!("{table}\n{}\n", word(passed)))?;
             }
-            WriteOut::Simple => {
+            WriteOut::Simple | WriteOut::Fields | WriteOut::Protobuf => {
                 let lines = verdicts
                     .iter()
                     .map(|(passed, text)| format!("{}: {text}\n", word(*passed)));

@@ -7,9 +7,9 @@ use kv_proto::etcdserverpb::CompactionRequest;
 
 use super::args::{CompactArgs, DelArgs, GetArgs, GlobalArgs, PutArgs, TxnArgs, WriteOut};
 use super::exit::{Exit, Failure};
-use super::json::Json;
+use super::forms::Forms;
 use super::output::{RangeView, print};
-use super::{json, output, script, text};
+use super::{fields, json, output, script, text};
 use crate::{Client, Config};
 
 /// The longest value read from standard input, in bytes: far above what a server takes.
@@ -37,18 +37,14 @@ impl Session {
         })
     }
 
-    /// Prints an answer as lines unless something else was asked for; a table only where it has one.
-    pub(super) fn show(
-        &self,
-        json: impl FnOnce() -> Json,
-        table: Option<&dyn Fn() -> String>,
-        simple: impl FnOnce() -> String,
-    ) -> Outcome {
-        match (self.write_out.unwrap_or(WriteOut::Simple), table) {
-            (WriteOut::Json, _) => print(json::line(&json()))?,
-            (WriteOut::Table, Some(table)) => print(table())?,
-            (WriteOut::Table | WriteOut::Simple, _) => print(simple())?,
-        }
+    /// Prints an answer as lines unless something else was asked for.
+    pub(super) fn show(&self, forms: Forms<'_>) -> Outcome {
+        self.show_or(WriteOut::Simple, forms)
+    }
+
+    /// Prints an answer in the form that was asked for, or else in this one.
+    pub(super) fn show_or(&self, default: WriteOut, forms: Forms<'_>) -> Outcome {
+        print(forms.shown(self.write_out.unwrap_or(default)))?;
         Ok(Exit::Ok)
     }
 
@@ -65,14 +61,19 @@ impl Session {
             keys_only: range.keys_only,
             count_only: range.count_only,
         };
-        match self.write_out.unwrap_or(WriteOut::Simple) {
-            WriteOut::Json => print(json::line(&json::range(&answer)))?,
-            WriteOut::Table if !range.count_only => print(output::kv_table(&answer.kvs))?,
-            _ if args.print_value_only && !std::io::stdout().is_terminal() => {
-                print(output::raw_values(&answer))?
-            }
-            _ if args.print_value_only => print(output::readable_values(&answer))?,
-            WriteOut::Simple | WriteOut::Table => print(output::range(&answer, view))?,
+        if args.print_value_only && !std::io::stdout().is_terminal() {
+            print(output::raw_values(&answer))?;
+        } else if args.print_value_only {
+            print(output::readable_values(&answer))?;
+        } else {
+            let forms = Forms::new(|| json::range(&answer), || output::range(&answer, view))
+                .fields(|| fields::range(&answer))
+                .protobuf(&answer);
+            self.show(if range.count_only {
+                forms
+            } else {
+                forms.table(|| output::kv_table(&answer.kvs))
+            })?;
         }
         if range.is_single_key() && answer.count == 0 {
             let what = format!("key {:?} not found", text::key(&range.key));
@@ -92,22 +93,26 @@ impl Session {
             None => read_stdin()?,
         };
         let answer = self.client.put(args.request(value)).await?;
-        match self.write_out.unwrap_or(WriteOut::Simple) {
-            WriteOut::Json => print(json::line(&json::put(&answer)))?,
-            WriteOut::Table if args.prev_kv => print(output::kv_table(answer.prev_kv.as_slice()))?,
-            WriteOut::Simple | WriteOut::Table => print(output::put(&answer))?,
-        }
-        Ok(Exit::Ok)
+        let forms = Forms::new(|| json::put(&answer), || output::put(&answer))
+            .fields(|| fields::put(&answer))
+            .protobuf(&answer);
+        self.show(if args.prev_kv {
+            forms.table(|| output::kv_table(answer.prev_kv.as_slice()))
+        } else {
+            forms
+        })
     }
 
     pub(super) async fn del(&self, args: &DelArgs) -> Outcome {
         let answer = self.client.delete_range(args.request()).await?;
-        match self.write_out.unwrap_or(WriteOut::Simple) {
-            WriteOut::Json => print(json::line(&json::del(&answer)))?,
-            WriteOut::Table if args.prev_kv => print(output::kv_table(&answer.prev_kvs))?,
-            WriteOut::Simple | WriteOut::Table => print(output::del(&answer))?,
-        }
-        Ok(Exit::Ok)
+        let forms = Forms::new(|| json::del(&answer), || output::del(&answer))
+            .fields(|| fields::del(&answer))
+            .protobuf(&answer);
+        self.show(if args.prev_kv {
+            forms.table(|| output::kv_table(&answer.prev_kvs))
+        } else {
+            forms
+        })
     }
 
     pub(super) async fn txn(&self, args: TxnArgs) -> Outcome {
@@ -123,10 +128,11 @@ impl Session {
         } else {
             &script.failure_views
         };
-        match self.write_out.unwrap_or(WriteOut::Simple) {
-            WriteOut::Json => print(json::line(&json::txn(&answer)))?,
-            WriteOut::Simple | WriteOut::Table => print(output::txn(&answer, views))?,
-        }
+        self.show(
+            Forms::new(|| json::txn(&answer), || output::txn(&answer, views))
+                .fields(|| fields::txn(&answer))
+                .protobuf(&answer),
+        )?;
         Ok(if answer.succeeded {
             Exit::Ok
         } else {
@@ -140,11 +146,10 @@ impl Session {
             physical: args.physical,
         };
         let answer = self.client.compact(request).await?;
-        match self.write_out.unwrap_or(WriteOut::Simple) {
-            WriteOut::Json => print(json::line(&json::bare(answer.header.as_ref())))?,
-            WriteOut::Simple | WriteOut::Table => print(format!("compacted revision {}\n", args.revision))?,
-        }
-        Ok(Exit::Ok)
+        self.show(Forms::new(
+            || json::bare(answer.header.as_ref()),
+            || format!("compacted revision {}\n", args.revision),
+        ))
     }
 }
 

@@ -8,8 +8,10 @@ use tokio::time::Instant;
 use super::args::WriteOut;
 use super::commands::{Outcome, Session};
 use super::exit::{Exit, Failure};
+use super::fields::Fields;
+use super::forms::Forms;
 use super::json;
-use super::output::{self, print, table};
+use super::output::{self, table};
 use crate::{Client, Config, Error};
 
 /// Which endpoints are asked.
@@ -73,16 +75,16 @@ impl Session {
             .iter()
             .map(|answer| (answer.endpoint.as_str(), answer.shown()))
             .collect();
-        match self.write_out.unwrap_or(default) {
-            WriteOut::Table => print(output::status_table(&all))?,
-            WriteOut::Simple => print(output::status_lines(&all))?,
-            WriteOut::Json => {
-                let forms = all
-                    .iter()
-                    .map(|(endpoint, answer)| json::status(endpoint, answer));
-                print(json::line(&forms.collect()))?;
-            }
-        }
+        let json = || {
+            let form = |(endpoint, answer): &output::StatusOf<'_>| json::status(endpoint, answer);
+            all.iter().map(form).collect()
+        };
+        self.show_or(
+            default,
+            Forms::new(json, || output::status_lines(&all))
+                .table(|| output::status_table(&all))
+                .fields(|| answered(&answers, Fields::status)),
+        )?;
         verdict(&answers, "the column ERRORS says why")?;
         let mut statuses = answers.iter().filter_map(|answer| answer.result.as_ref().ok());
         if statuses.any(|status| status.leader == 0) {
@@ -130,13 +132,20 @@ impl Session {
             });
             format!("{table}\n")
         };
-        self.show(json, Some(&table), || {
+        let lines = || {
             let line = |answer: &Answer<String>| match answer.shown() {
                 Ok(took) => format!("{} is healthy: took = {took}\n", answer.endpoint),
                 Err(error) => format!("{} is unhealthy: {error}\n", answer.endpoint),
             };
             answers.iter().map(line).collect()
-        })?;
+        };
+        let fields = || {
+            Fields::default().each(&answers, |fields, answer| match answer.shown() {
+                Ok(took) => fields.health(&answer.endpoint, true, took, ""),
+                Err(error) => fields.health(&answer.endpoint, false, "", &error),
+            })
+        };
+        self.show(Forms::new(json, lines).table(table).fields(fields))?;
         verdict(&answers, "see whether those nodes run and can be reached")
     }
 
@@ -178,12 +187,14 @@ impl Session {
             });
             format!("{table}\n")
         };
-        self.show(json, Some(&table), || {
+        let lines = || {
             answers
                 .iter()
                 .map(|answer| format!("{}\n", cells(answer).join(", ")))
                 .collect()
-        })?;
+        };
+        let fields = || answered(&answers, Fields::hash_kv);
+        self.show(Forms::new(json, lines).table(table).fields(fields))?;
         verdict(&answers, "see whether those nodes run and can be reached")
     }
 
@@ -198,6 +209,14 @@ impl Session {
             .filter_map(|member| member.client_ur_ls.into_iter().next())
             .collect())
     }
+}
+
+/// The fields of each endpoint that answered; etcdctl shows no other there.
+fn answered<T>(answers: &[Answer<T>], add: impl Fn(Fields, &str, &T) -> Fields) -> Fields {
+    let answered = answers
+        .iter()
+        .filter_map(|answer| Some((&answer.endpoint, answer.result.as_ref().ok()?)));
+    Fields::default().each(answered, |fields, (endpoint, found)| add(fields, endpoint, found))
 }
 
 /// One endpoint's health: whether it can read linearizably, and how long that took. That one may not read, it must

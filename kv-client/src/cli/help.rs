@@ -30,12 +30,15 @@ Exit codes:
 
 /// The forms of output.
 const OUTPUT: &str = r#"Output:
-  simple  Keys and values as text. What is not text is printed as base64 after
-          "base64:", that is what is not UTF-8 or has control characters
-          (newlines and tabs are allowed in values, not in keys).
-  json    One line in etcdctl's form: keys and values are base64, IDs are decimal
-          numbers, and fields that are zero are left out. Durations and errors of
-          endpoints are text."#;
+  simple    Keys and values as text. What is not text is printed as base64 after
+            "base64:", that is what is not UTF-8 or has control characters
+            (newlines and tabs are allowed in values, not in keys).
+  json      One line in etcdctl's form: keys and values are base64, IDs are decimal
+            numbers, and fields that are zero are left out. Durations and errors of
+            endpoints are text.
+  fields    etcdctl's form with a line for each field.
+  protobuf  The message itself, as etcdctl prints it: of answers about leases the
+            header alone. Both are refused where etcdctl has none."#;
 
 const EXAMPLES: &str = "\
 Examples:

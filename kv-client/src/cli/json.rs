@@ -4,6 +4,7 @@
 use kv_proto::etcdserverpb::response_op::Response as Op;
 use kv_proto::etcdserverpb::{
     DeleteRangeResponse, Member, PutResponse, RangeResponse, ResponseHeader, StatusResponse, TxnResponse,
+    WatchResponse,
 };
 use kv_proto::mvccpb::event::EventType;
 use kv_proto::mvccpb::{Event, KeyValue};
@@ -254,13 +255,13 @@ pub(super) fn members(answer: Option<&ResponseHeader>, members: &[Member]) -> Js
 }
 
 /// Some events of a watch, or none and the reason why there will be no more.
-pub(super) fn events(revision: i64, events: &[Event], compact_revision: i64, is_canceled: bool) -> Json {
+pub(super) fn watch(answer: &WatchResponse) -> Json {
     whole([
-        ("Header", lean([("revision", revision.into())])),
-        ("Events", events.iter().map(event).collect()),
-        ("CompactRevision", compact_revision.into()),
-        ("Canceled", is_canceled.into()),
-        ("Created", false.into()),
+        ("Header", header(answer.header.as_ref())),
+        ("Events", answer.events.iter().map(event).collect()),
+        ("CompactRevision", answer.compact_revision.into()),
+        ("Canceled", answer.canceled.into()),
+        ("Created", answer.created.into()),
     ])
 }
 

@@ -5,6 +5,8 @@ use kv_proto::etcdserverpb::{LeaseTimeToLiveResponse, ResponseHeader};
 
 use super::commands::{Outcome, Session};
 use super::exit::{Exit, Failure};
+use super::fields::Fields;
+use super::forms::Forms;
 use super::json::{self, Json};
 use super::output::table;
 use super::text;
@@ -86,7 +88,8 @@ impl Session {
             LeaseCommand::Revoke { id } => {
                 let answer = self.client.lease_revoke(id).await?;
                 let json = || json::bare(answer.header.as_ref());
-                self.show(json, None, || format!("lease {} revoked\n", id16(id)))
+                let forms = Forms::new(json, || format!("lease {} revoked\n", id16(id)));
+                self.show(forms.fields(|| Fields::of(answer.header.as_ref())))
             }
             LeaseCommand::TimeToLive { id, keys } => self.lease_time_to_live(id, keys).await,
             LeaseCommand::List => self.lease_list().await,
@@ -109,9 +112,14 @@ impl Session {
             table.add_row([id16(answer.id), answer.ttl.to_string()]);
             format!("{table}\n")
         };
-        self.show(json, Some(&row), || {
-            format!("lease {} granted with TTL({}s)\n", id16(answer.id), answer.ttl)
-        })
+        let lines = || format!("lease {} granted with TTL({}s)\n", id16(answer.id), answer.ttl);
+        let header = answer.header.as_ref();
+        self.show(
+            Forms::new(json, lines)
+                .table(row)
+                .fields(|| Fields::of(header).plain("ID", answer.id).plain("TTL", answer.ttl))
+                .protobuf_of_header(header),
+        )
     }
 
     async fn lease_time_to_live(&self, id: i64, keys: bool) -> Outcome {
@@ -133,7 +141,14 @@ impl Session {
             table.add_row([id16(id), granted, remaining, keys_of(&answer, "\n")]);
             format!("{table}\n")
         };
-        self.show(json, Some(&row), || {
+        let fields = || {
+            Fields::of(answer.header.as_ref())
+                .plain("ID", answer.id)
+                .plain("TTL", answer.ttl)
+                .plain("GrantedTTL", answer.granted_ttl)
+                .each(&answer.keys, |fields, key| fields.quoted("Key", key))
+        };
+        let lines = || {
             if is_gone {
                 return format!("lease {} already expired\n", id16(id));
             }
@@ -147,7 +162,13 @@ impl Session {
                 "lease {} granted with TTL({granted_ttl}s), remaining({ttl}s){keys}\n",
                 id16(id)
             )
-        })?;
+        };
+        self.show(
+            Forms::new(json, lines)
+                .table(row)
+                .fields(fields)
+                .protobuf_of_header(answer.header.as_ref()),
+        )?;
         if is_gone { Err(not_found(id)) } else { Ok(Exit::Ok) }
     }
 
@@ -167,14 +188,24 @@ impl Session {
             });
             format!("{table}\n")
         };
-        self.show(json, Some(&rows), || {
+        let lines = || {
             let lines = answer.leases.iter().map(|lease| format!("{}\n", id16(lease.id)));
             format!(
                 "found {} leases\n{}",
                 answer.leases.len(),
                 lines.collect::<String>()
             )
-        })
+        };
+        let fields = || {
+            Fields::of(answer.header.as_ref())
+                .each(&answer.leases, |fields, lease| fields.plain("ID", lease.id))
+        };
+        self.show(
+            Forms::new(json, lines)
+                .table(rows)
+                .fields(fields)
+                .protobuf_of_header(answer.header.as_ref()),
+        )
     }
 
     async fn lease_keep_alive(&self, id: i64, once: bool) -> Outcome {
@@ -182,25 +213,29 @@ impl Session {
         if answer.ttl <= 0 {
             return Err(not_found(id));
         }
-        self.renewed(id, answer.ttl, answer.header.as_ref())?;
+        self.renewed(id, answer.ttl, &answer.header.unwrap_or_default())?;
         if once {
             return Ok(Exit::Ok);
         }
         let mut lease = self.client.keep_alive(id).await?;
         loop {
             match lease.renewed().await {
-                Ok(ttl_s) => self.renewed(id, ttl_s, None)?,
+                Ok(ttl_s) => self.renewed(id, ttl_s, &lease.header())?,
                 Err(Error::LeaseLost(LeaseLoss::Ended)) => return Err(not_found(id)),
                 Err(error) => return Err(error.into()),
             };
         }
     }
 
-    fn renewed(&self, id: i64, ttl: i64, header: Option<&ResponseHeader>) -> Outcome {
+    fn renewed(&self, id: i64, ttl: i64, header: &ResponseHeader) -> Outcome {
+        let header = Some(header);
         let json = || with_header(header, [("ID", id.into()), ("TTL", ttl.into())]);
-        self.show(json, None, || {
-            format!("lease {} keepalived with TTL({ttl})\n", id16(id))
-        })
+        let lines = || format!("lease {} keepalived with TTL({ttl})\n", id16(id));
+        self.show(
+            Forms::new(json, lines)
+                .fields(|| Fields::of(header).plain("ID", id).plain("TTL", ttl))
+                .protobuf_of_header(header),
+        )
     }
 }
 

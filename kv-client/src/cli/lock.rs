@@ -4,15 +4,16 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 
 use bytes::Bytes;
-use kv_proto::etcdserverpb::RangeRequest;
+use kv_proto::etcdserverpb::{RangeRequest, RangeResponse};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::commands::{Outcome, Session};
 use super::exit::{Exit, Failure};
+use super::forms::Forms;
 use super::output::kv_table;
 use super::program::Program;
 use super::values::{bytes_parser, parse_positive};
-use super::{json, output};
+use super::{fields, json, output};
 use crate::{Error, Lease};
 
 pub(super) const LOCK_HELP: &str = "\
@@ -107,13 +108,12 @@ impl Session {
         let mut observed = self.client.observe(name);
         loop {
             let leader = observed.next().await?;
-            let json = || json::lean([("kvs", [json::key_value(&leader)].into_iter().collect())]);
-            let table = || kv_table(std::slice::from_ref(&leader));
-            self.show(json, Some(&table), || {
-                let mut out = String::new();
-                output::push_kv(&mut out, &leader);
-                out
-            })?;
+            let answer = RangeResponse {
+                header: Some(observed.header()),
+                kvs: vec![leader],
+                ..Default::default()
+            };
+            self.show_keys(&answer, false)?;
         }
     }
 
@@ -124,15 +124,19 @@ impl Session {
             ..Default::default()
         };
         let answer = self.client.range(request).await?;
+        self.show_keys(&answer, !value)
+    }
+
+    fn show_keys(&self, answer: &RangeResponse, keys_only: bool) -> Outcome {
         let view = output::RangeView {
-            keys_only: !value,
+            keys_only,
             ..Default::default()
         };
-        let table = || kv_table(&answer.kvs);
         self.show(
-            || json::range(&answer),
-            Some(&table),
-            || output::range(&answer, view),
+            Forms::new(|| json::range(answer), || output::range(answer, view))
+                .table(|| kv_table(&answer.kvs))
+                .fields(|| fields::range(answer))
+                .protobuf(answer),
         )
     }
 }

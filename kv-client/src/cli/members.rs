@@ -3,15 +3,17 @@
 use clap::Subcommand;
 use kv_proto::etcdserverpb::alarm_request::AlarmAction;
 use kv_proto::etcdserverpb::{
-    AlarmRequest, AlarmResponse, AlarmType, Member, MemberAddRequest, MemberUpdateRequest,
+    AlarmRequest, AlarmResponse, AlarmType, Member, MemberAddRequest, MemberListResponse,
+    MemberUpdateRequest, ResponseHeader,
 };
 
 use super::args::WriteOut;
 use super::commands::{Outcome, Session};
 use super::endpoints::EndpointArgs;
 use super::exit::{Exit, Failure};
+use super::forms::Forms;
 use super::output::{member_lines, member_table, print, table};
-use super::{json, text};
+use super::{fields, json, text};
 use crate::Error;
 
 pub(super) const DEFRAG_HELP: &str = "\
@@ -77,7 +79,7 @@ impl Session {
         match command {
             MemberCommand::List => {
                 let answer = self.client.member_list(true).await?;
-                self.members(answer.header.as_ref(), &answer.members)
+                self.members(&answer)
             }
             MemberCommand::Add {
                 name,
@@ -86,7 +88,9 @@ impl Session {
             } => self.member_add(name, peer_urls, *learner).await,
             MemberCommand::Remove { id } => {
                 let answer = self.client.member_remove(*id).await?;
-                self.changed(answer.header.as_ref(), &answer.members, *id, "removed from")
+                self.show(
+                    changed(answer.header.as_ref(), &answer.members, *id, "removed from").protobuf(&answer),
+                )
             }
             MemberCommand::Update { id, peer_urls } => {
                 let request = MemberUpdateRequest {
@@ -94,40 +98,28 @@ impl Session {
                     peer_ur_ls: peer_urls.clone(),
                 };
                 let answer = self.client.member_update(request).await?;
-                self.changed(answer.header.as_ref(), &answer.members, *id, "updated in")
+                self.show(
+                    changed(answer.header.as_ref(), &answer.members, *id, "updated in").protobuf(&answer),
+                )
             }
             MemberCommand::Promote { id } => {
                 let answer = self.client.member_promote(*id).await?;
-                self.changed(answer.header.as_ref(), &answer.members, *id, "promoted in")
+                self.show(
+                    changed(answer.header.as_ref(), &answer.members, *id, "promoted in").protobuf(&answer),
+                )
             }
         }
     }
 
-    fn members(
-        &self,
-        header: Option<&kv_proto::etcdserverpb::ResponseHeader>,
-        members: &[Member],
-    ) -> Outcome {
-        match self.write_out.unwrap_or(WriteOut::Table) {
-            WriteOut::Table => print(member_table(members))?,
-            WriteOut::Simple => print(member_lines(members))?,
-            WriteOut::Json => print(json::line(&json::members(header, members)))?,
-        }
-        Ok(Exit::Ok)
-    }
-
-    fn changed(
-        &self,
-        header: Option<&kv_proto::etcdserverpb::ResponseHeader>,
-        members: &[Member],
-        id: u64,
-        what: &str,
-    ) -> Outcome {
-        let cluster = header.map_or(0, |header| header.cluster_id);
-        let json = || json::members(header, members);
-        self.show(json, None, || {
-            format!("Member {id:16x} {what} cluster {cluster:16x}\n")
-        })
+    fn members(&self, answer: &MemberListResponse) -> Outcome {
+        let (header, members) = (answer.header.as_ref(), &answer.members);
+        self.show_or(
+            WriteOut::Table,
+            Forms::new(|| json::members(header, members), || member_lines(members))
+                .table(|| member_table(members))
+                .fields(|| fields::members(header, members))
+                .protobuf(answer),
+        )
     }
 
     async fn member_add(&self, name: &str, peer_urls: &[String], is_learner: bool) -> Outcome {
@@ -136,7 +128,7 @@ impl Session {
             is_learner,
         };
         let answer = self.client.member_add(request).await?;
-        let added = answer.member.unwrap_or_default();
+        let added = answer.member.clone().unwrap_or_default();
         let cluster = answer.header.as_ref().map_or(0, |header| header.cluster_id);
         let json = || {
             json::lean([
@@ -145,13 +137,14 @@ impl Session {
                 ("members", answer.members.iter().map(json::member).collect()),
             ])
         };
-        self.show(json, None, || {
+        let lines = || {
             let start = start_flags(name, &added, &answer.members);
             format!(
                 "Member {:16x} added to cluster {cluster:16x}\n\n{start}",
                 added.id
             )
-        })
+        };
+        self.show(Forms::new(json, lines).protobuf(&answer))
     }
 
     pub(super) async fn move_leader(&self, id: u64) -> Outcome {
@@ -170,13 +163,14 @@ impl Session {
             }
             let answer = self.client.move_leader(endpoint, id).await?;
             let json = || json::bare(answer.header.as_ref());
-            return self.show(json, None, || {
+            let lines = || {
                 format!(
                     "Leadership transferred from {} to {}\n",
                     text::hex(member),
                     text::hex(id)
                 )
-            });
+            };
+            return self.show(Forms::new(json, lines).protobuf(&answer));
         }
         match failure {
             Some(error @ (Error::NoQuorum { .. } | Error::Timeout { .. })) => Err(error.into()),
@@ -249,12 +243,32 @@ impl Session {
             });
             format!("{table}\n")
         };
-        self.show(json, Some(&rows), || {
+        let lines = || {
             names()
                 .map(|(member, name)| format!("memberID:{member} alarm:{name} \n"))
                 .collect()
-        })
+        };
+        self.show(
+            Forms::new(json, lines)
+                .table(rows)
+                .fields(|| fields::alarms(&answer))
+                .protobuf(&answer),
+        )
     }
+}
+
+/// The forms of an answer about a member that was changed.
+fn changed<'a>(
+    header: Option<&'a ResponseHeader>,
+    members: &'a [Member],
+    id: u64,
+    what: &'a str,
+) -> Forms<'a> {
+    let cluster = header.map_or(0, |header| header.cluster_id);
+    Forms::new(
+        move || json::members(header, members),
+        move || format!("Member {id:16x} {what} cluster {cluster:16x}\n"),
+    )
 }
 
 /// What the new member is to be started with, in the form of a shell's environment.

@@ -11,6 +11,8 @@ mod check;
 mod commands;
 mod endpoints;
 mod exit;
+mod fields;
+mod forms;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
 mod help;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use super::args::{Args, Command, GlobalArgs, WriteOut};
 use super::commands::{Outcome, Session};
 use super::exit::{Exit, Failure};
-use super::{check, help, output, repl, snapshot};
+use super::{check, forms, help, output, repl, snapshot};
 use crate::bench;
 
 /// Runs a command: its answer to standard output, what went wrong to standard error.
@@ -39,6 +39,9 @@ pub(super) async fn report(mut args: Args) -> Exit {
 }
 
 async fn dispatch(global: &GlobalArgs, command: Option<&Command>) -> Outcome {
+    if let Some(command) = command {
+        forms::check(global.write_out, command)?;
+    }
     match command {
         None if std::io::stdin().is_terminal() => Box::pin(repl::run(global)).await,
         None => Err(Failure::usage(

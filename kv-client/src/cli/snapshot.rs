@@ -12,6 +12,7 @@ use serde_json::json;
 use super::args::{GlobalArgs, WriteOut};
 use super::commands::Outcome;
 use super::exit::{Exit, Failure};
+use super::fields::Fields;
 use super::output::{print, table};
 use crate::Client;
 
@@ -136,7 +137,15 @@ fn show(global: &GlobalArgs, checked: &Checked) -> Outcome {
             });
             print(format!("{line}\n"))?;
         }
-        WriteOut::Simple => print(format!(
+        WriteOut::Fields => {
+            let fields = Fields::default()
+                .plain("Hash", hash)
+                .plain("Revision", manifest.revision)
+                .plain("Keys", manifest.keys)
+                .plain("Size", bytes);
+            print(fields.into_string())?;
+        }
+        WriteOut::Simple | WriteOut::Protobuf => print(format!(
             "{hash}, {}, {}, {bytes}\n",
             manifest.revision, manifest.keys
         ))?,

@@ -1,14 +1,13 @@
 //! `watch`: the changes of keys as they happen, printed or given to a command.
 
 use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt;
 
 use bytes::Bytes;
 use clap::FromArgMatches;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
-use kv_proto::etcdserverpb::WatchCreateRequest;
 use kv_proto::etcdserverpb::watch_create_request::FilterType;
+use kv_proto::etcdserverpb::{ResponseHeader, WatchCreateRequest, WatchResponse};
 use kv_proto::mvccpb::event::EventType;
 use kv_proto::mvccpb::{Event, KeyValue};
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -17,12 +16,13 @@ use tokio::sync::watch;
 use super::args::{Args, Command, WriteOut};
 use super::commands::{Outcome, Session};
 use super::exit::{Exit, Failure};
+use super::forms::Forms;
 use super::output::{print, push_kv, table};
 use super::program::Program;
 use super::ranges::bounds;
 use super::values::{bytes_parser, parse_not_negative};
-use super::{help, json, text};
-use crate::{Error, Watch, WatchItem};
+use super::{fields, help, json, text};
+use crate::{Error, WatchItem};
 
 pub(super) const WATCH_HELP: &str = r#"Runs until it is interrupted. When its server is lost, it goes on at another one of --endpoints without
 missing or repeating an event, and says so on standard error.
@@ -158,50 +158,67 @@ impl Session {
                 }
             };
             match item {
-                Some(Ok(WatchItem::Events { events, revision })) => match &program {
+                Some(Ok(WatchItem::Events { events, .. })) => match &program {
                     Some(program) => run_for_each(program, &events).await?,
-                    None => print(self.events(&events, revision))?,
+                    None => self.events(watch.header(), events)?,
                 },
-                Some(Ok(WatchItem::Progress { revision })) => self.progress(revision)?,
+                Some(Ok(WatchItem::Progress { .. })) => self.progress(watch.header())?,
                 Some(Ok(WatchItem::Interrupted { reason })) => {
                     eprintln!("watch interrupted: {reason}; going on as soon as there is a server");
                 }
                 Some(Ok(WatchItem::Resumed { revision, endpoint })) => {
                     eprintln!("watch resumed at {endpoint} from revision {revision}");
                 }
-                Some(Err(error)) => return Err(self.ended(&watch, error)?),
+                Some(Err(error)) => return Err(self.ended(watch.header(), error)?),
                 None => return Err(Failure::usage("the watch has ended", "watch again")),
             }
         }
     }
 
-    fn events(&self, events: &[Event], revision: i64) -> String {
-        match self.write_out.unwrap_or(WriteOut::Simple) {
-            WriteOut::Json => json::line(&json::events(revision, events, 0, false)),
-            WriteOut::Table => events_table(events),
-            WriteOut::Simple => events.iter().map(event_lines).collect(),
-        }
+    fn events(&self, header: ResponseHeader, events: Vec<Event>) -> Result<(), Failure> {
+        let answer = WatchResponse {
+            header: Some(header),
+            events,
+            ..Default::default()
+        };
+        let lines = || answer.events.iter().map(event_lines).collect();
+        let forms = forms(&answer, lines).table(|| events_table(&answer.events));
+        self.show(forms).map(drop)
     }
 
-    fn progress(&self, revision: i64) -> Result<(), Failure> {
-        match self.write_out.unwrap_or(WriteOut::Simple) {
-            WriteOut::Json => print(json::line(&json::events(revision, &[], 0, false))),
-            WriteOut::Table | WriteOut::Simple => print(format!("progress notify: {revision}\n")),
+    fn progress(&self, header: ResponseHeader) -> Result<(), Failure> {
+        let answer = WatchResponse {
+            header: Some(header),
+            ..Default::default()
+        };
+        let line = || format!("progress notify: {}\n", header.revision);
+        if self.write_out == Some(WriteOut::Fields) {
+            // etcdctl says both.
+            print(line())?;
         }
+        self.show(forms(&answer, line)).map(drop)
     }
 
-    /// The failure of a watch that cannot go on; in JSON the reason is an answer as well.
-    fn ended(&self, watch: &Watch, error: Error) -> Result<Failure, Failure> {
-        if let (Some(WriteOut::Json), Error::Compacted { revision }) = (self.write_out, &error) {
-            print(json::line(&json::events(
-                watch.next_revision() - 1,
-                &[],
-                *revision,
-                true,
-            )))?;
+    /// The failure of a watch that cannot go on; for programs the reason is an answer as well.
+    fn ended(&self, header: ResponseHeader, error: Error) -> Result<Failure, Failure> {
+        if let Error::Compacted { revision } = error {
+            let answer = WatchResponse {
+                header: Some(header),
+                compact_revision: revision,
+                canceled: true,
+                ..Default::default()
+            };
+            self.show(forms(&answer, String::new))?;
         }
         Ok(error.into())
     }
+}
+
+/// An answer as etcdctl shows it, and in lines.
+fn forms<'a>(answer: &'a WatchResponse, lines: impl FnOnce() -> String + 'a) -> Forms<'a> {
+    Forms::new(|| json::watch(answer), lines)
+        .fields(|| fields::watch(answer))
+        .protobuf(answer)
 }
 
 /// A line of an interactive watch.
@@ -234,12 +251,12 @@ async fn run_for_each(program: &Program, events: &[Event]) -> Result<(), Failure
     for event in events {
         let Some(kv) = &event.kv else { continue };
         let variables = [
-            ("ETCD_WATCH_REVISION", kv.mod_revision.to_string().into_bytes()),
-            ("ETCD_WATCH_EVENT_TYPE", quoted(name(event).as_bytes())),
-            ("ETCD_WATCH_KEY", quoted(&kv.key)),
-            ("ETCD_WATCH_VALUE", quoted(&kv.value)),
+            ("ETCD_WATCH_REVISION", kv.mod_revision.to_string()),
+            ("ETCD_WATCH_EVENT_TYPE", text::quoted(name(event).as_bytes())),
+            ("ETCD_WATCH_KEY", text::quoted(&kv.key)),
+            ("ETCD_WATCH_VALUE", text::quoted(&kv.value)),
         ];
-        let variables = variables.map(|(name, value)| (name, OsString::from_vec(value)));
+        let variables = variables.map(|(name, value)| (name, OsString::from(value)));
         let code = program.run(variables).await?;
         if code != 0 {
             eprintln!(
@@ -279,48 +296,4 @@ fn events_table(events: &[Event]) -> String {
         ]);
     }
     format!("{table}\n")
-}
-
-/// Bytes in double quotes as Go's `%q` writes them: UTF-8 stays, the rest is escaped.
-fn quoted(bytes: &[u8]) -> Vec<u8> {
-    let mut out = String::from("\"");
-    for chunk in bytes.utf8_chunks() {
-        for c in chunk.valid().chars() {
-            match c {
-                '"' | '\\' => out.extend(['\\', c]),
-                '\n' => out.push_str("\\n"),
-                '\r' => out.push_str("\\r"),
-                '\t' => out.push_str("\\t"),
-                '\u{7}' => out.push_str("\\a"),
-                '\u{8}' => out.push_str("\\b"),
-                '\u{b}' => out.push_str("\\v"),
-                '\u{c}' => out.push_str("\\f"),
-                c if (c as u32) < 0x20 || c == '\u{7f}' => out.push_str(&format!("\\x{:02x}", c as u32)),
-                c if c.is_control() => out.push_str(&format!("\\u{:04x}", c as u32)),
-                c => out.push(c),
-            }
-        }
-        for byte in chunk.invalid() {
-            out.push_str(&format!("\\x{byte:02x}"));
-        }
-    }
-    out.push('"');
-    out.into_bytes()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::quoted;
-
-    #[test]
-    fn quotes() {
-        for (bytes, expected) in [
-            (&b"plain"[..], r#""plain""#),
-            ("Zo\u{eb} \u{1f980}".as_bytes(), "\"Zo\u{eb} \u{1f980}\""),
-            (b"a\"b\\c\nd\te\x01\x7f", r#""a\"b\\c\nd\te\x01\x7f""#),
-            (b"\xff\x00", r#""\xff\x00""#),
-        ] {
-            assert_eq!(String::from_utf8(quoted(bytes)).unwrap(), expected);
-        }
-    }
 }

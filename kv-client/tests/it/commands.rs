@@ -9,7 +9,7 @@ use crate::oracle::{Etcd, programs};
 use crate::process::{kv_client, output};
 
 /// The command of ours, with etcd as its only endpoint.
-fn ours(etcd: &Etcd, args: &[&str]) -> Command {
+pub(crate) fn ours(etcd: &Etcd, args: &[&str]) -> Command {
     kv_client(etcd.endpoint.trim_start_matches("http://"), args)
 }
 
@@ -28,7 +28,7 @@ async fn run(etcd: &Etcd, args: &[&str]) -> (i32, String) {
 }
 
 /// Runs what must succeed and gives its standard output.
-async fn ok(etcd: &Etcd, args: &[&str]) -> String {
+pub(crate) async fn ok(etcd: &Etcd, args: &[&str]) -> String {
     let output = run_with(etcd, args, "").await;
     assert!(output.status.success(), "{args:?}: {output:?}");
     String::from_utf8(output.stdout).unwrap()
@@ -185,7 +185,7 @@ async fn watches_print_and_run_commands() {
     }
     let first = json.line().await;
     assert!(
-        first.starts_with(r#"{"Header":{"revision":"#)
+        first.starts_with(r#"{"Header":{"cluster_id":"#)
             && first.contains(r#""Events":[{"kv":{"key":"dy9r","create_revision":2,"#)
             && first.ends_with(r#""CompactRevision":0,"Canceled":false,"Created":false}"#),
         "{first}"

@@ -4,6 +4,7 @@
 
 mod commands;
 mod exit_codes;
+mod formats;
 mod oracle;
 mod process;
 mod retries;
