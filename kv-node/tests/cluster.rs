@@ -13,6 +13,8 @@ mod backup;
 mod common;
 #[path = "cluster/corruption.rs"]
 mod corruption;
+#[path = "cluster/errors.rs"]
+mod errors;
 #[path = "cluster/full_disk.rs"]
 mod full_disk;
 #[path = "cluster/joining.rs"]
@@ -25,6 +27,8 @@ mod membership;
 mod partition;
 #[path = "cluster/recover.rs"]
 mod recover;
+#[path = "cluster/switches.rs"]
+mod switches;
 #[path = "cluster/upkeep.rs"]
 mod upkeep;
 

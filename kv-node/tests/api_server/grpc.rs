@@ -262,6 +262,21 @@ async fn refusals_are_etcds() {
         ),
         invalid("etcdserver: too many operations in txn request")
     );
+    let unheard_of = Compare {
+        result: 9,
+        key: "k".into(),
+        ..Default::default()
+    };
+    assert_eq!(
+        refusal(
+            kv.txn(TxnRequest {
+                compare: vec![unheard_of],
+                ..Default::default()
+            })
+            .await
+        ),
+        invalid("quorate: compare with an unknown result or target")
+    );
     let twice = vec![op(Request::RequestPut(put("k", "1"))); 2];
     assert_eq!(
         refusal(

@@ -9,6 +9,7 @@ mod command_line;
 mod common;
 mod compatibility;
 mod differential;
+mod errors;
 mod gateway;
 mod grpc;
 mod harness;

@@ -13,13 +13,14 @@ use tonic::{
 use super::*;
 
 /// A client of one node, with the token of whoever logged in.
-struct Client {
+#[derive(Clone)]
+pub(super) struct Client {
     channel: Channel,
     token: String,
 }
 
 impl Client {
-    fn of(machine: &Machine) -> Client {
+    pub(super) fn of(machine: &Machine) -> Client {
         let endpoint = Endpoint::from_shared(format!("http://{}", machine.client)).unwrap();
         Client {
             channel: endpoint.connect_lazy(),
@@ -27,14 +28,18 @@ impl Client {
         }
     }
 
-    fn with(&self, token: &str) -> Client {
+    pub(super) fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
+    pub(super) fn with(&self, token: &str) -> Client {
         Client {
             channel: self.channel.clone(),
             token: token.to_owned(),
         }
     }
 
-    fn request<T>(&self, message: T) -> Request<T> {
+    pub(super) fn request<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         if !self.token.is_empty() {
             request
@@ -44,7 +49,7 @@ impl Client {
         request
     }
 
-    async fn login(&self, name: &str, password: &str) -> String {
+    pub(super) async fn login(&self, name: &str, password: &str) -> String {
         let request = AuthenticateRequest {
             name: name.into(),
             password: password.into(),
@@ -73,7 +78,7 @@ impl Client {
         answer.map(drop).map_err(|status| status.code())
     }
 
-    fn auth(&self) -> AuthClient<Channel> {
+    pub(super) fn auth(&self) -> AuthClient<Channel> {
         AuthClient::new(self.channel.clone())
     }
 
@@ -94,7 +99,7 @@ impl Client {
         self.auth().user_grant_role(self.request(request)).await.map(drop)
     }
 
-    async fn grant(&self) {
+    pub(super) async fn grant(&self) {
         let request = AuthRoleGrantPermissionRequest {
             name: "app".into(),
             perm: Some(kv_proto::authpb::Permission {
@@ -118,7 +123,7 @@ impl Client {
     }
 }
 
-async fn enable(client: &Client) {
+pub(super) async fn enable(client: &Client) {
     client.user_add("root", "root's").await.unwrap();
     client.user_grant_role("root", "root").await.unwrap();
     client.user_add("alice", "alice's").await.unwrap();

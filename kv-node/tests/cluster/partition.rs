@@ -1,148 +1,15 @@
 //! A leader that is cut off at any moment of a change of the membership.
 
-use std::{
-    io,
-    pin::Pin,
-    sync::{Arc, Mutex},
-    task::{Context, Poll, Waker},
-};
+use kv_node::membership::rules::Change;
 
-use hyper_util::rt::TokioIo;
-use kv_node::{
-    membership::rules::Change,
-    raft::network::{Dial, over_http2},
+use super::{
+    switches::{Switches, leader_of, port, start_switched},
+    *,
 };
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
-use tonic::transport::Endpoint;
-
-use super::*;
 
 const NODES: usize = 5;
 /// How long after the beginning of a change the leader is cut off, in microseconds.
 const CUT_AFTER_US: [u64; 8] = [0, 200, 500, 1_000, 2_000, 4_000, 8_000, 16_000];
-
-/// Who cannot say anything to whom: what is on its way stands still, as in a network that is cut.
-#[derive(Clone, Default)]
-struct Switches(Arc<Mutex<Cut>>);
-
-#[derive(Default)]
-struct Cut {
-    /// A node, by its peer port, that is cut off from all others.
-    alone: Option<u16>,
-    waiting: Vec<Waker>,
-}
-
-impl Switches {
-    fn cut_off(&self, node: Option<u16>) {
-        let mut cut = self.0.lock().unwrap();
-        cut.alone = node;
-        cut.waiting.drain(..).for_each(Waker::wake);
-    }
-
-    fn passes(&self, from: u16, to: u16, context: &mut Context<'_>) -> bool {
-        let mut cut = self.0.lock().unwrap();
-        let is_cut = cut.alone.is_some_and(|alone| alone == from || alone == to);
-        if is_cut {
-            cut.waiting.push(context.waker().clone());
-        }
-        !is_cut
-    }
-
-    /// Connects a node to its peers through the switches.
-    fn dial(&self, from: u16) -> Dial {
-        let switches = self.clone();
-        Arc::new(move |endpoint: Endpoint, _tls| {
-            let to = endpoint.uri().port_u16().unwrap();
-            let switches = switches.clone();
-            over_http2(endpoint.connect_with_connector_lazy(tower::service_fn(move |_| {
-                let switches = switches.clone();
-                async move {
-                    let stream = TcpStream::connect(("127.0.0.1", to)).await?;
-                    stream.set_nodelay(true)?;
-                    Ok::<_, io::Error>(TokioIo::new(Line {
-                        stream,
-                        switches,
-                        from,
-                        to,
-                    }))
-                }
-            })))
-        })
-    }
-}
-
-/// A connection through the switches.
-struct Line {
-    stream: TcpStream,
-    switches: Switches,
-    from: u16,
-    to: u16,
-}
-
-impl Line {
-    fn open(self: Pin<&mut Self>, context: &mut Context<'_>) -> Option<Pin<&mut TcpStream>> {
-        let line = self.get_mut();
-        let passes = line.switches.passes(line.from, line.to, context);
-        passes.then(|| Pin::new(&mut line.stream))
-    }
-}
-
-impl AsyncRead for Line {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        match self.open(context) {
-            Some(stream) => stream.poll_read(context, buffer),
-            None => Poll::Pending,
-        }
-    }
-}
-
-impl AsyncWrite for Line {
-    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self.open(context) {
-            Some(stream) => stream.poll_write(context, bytes),
-            None => Poll::Pending,
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.open(context) {
-            Some(stream) => stream.poll_flush(context),
-            None => Poll::Pending,
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(context)
-    }
-}
-
-fn port(machine: &Machine) -> u16 {
-    machine.peer.rsplit_once(':').unwrap().1.parse().unwrap()
-}
-
-async fn start_switched(config: Config, switches: &Switches, own: u16) -> Up {
-    let mut running = Running::open(config).await.unwrap();
-    let env = Env {
-        dial: switches.dial(own),
-        ..Env::real()
-    };
-    let node = running.start(env).await.unwrap();
-    Up { running, node }
-}
-
-fn leader_of(nodes: &[Up], except: Option<usize>) -> Option<usize> {
-    nodes
-        .iter()
-        .enumerate()
-        .position(|(i, up)| Some(i) != except && up.leads())
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_cut_off_in_the_middle_of_a_change_leaves_one_membership() {
@@ -192,7 +59,7 @@ async fn a_leader_cut_off_in_the_middle_of_a_change_leaves_one_membership() {
                 .await
         });
         tokio::time::sleep(Duration::from_micros(cut_after)).await;
-        switches.cut_off(Some(port(&machines[leader])));
+        switches.cut_off(port(&machines[leader]));
         let began = Instant::now();
         until("another leader", || leader_of(&nodes, Some(leader)).is_some()).await;
         let other = leader_of(&nodes, Some(leader)).unwrap();
@@ -201,7 +68,7 @@ async fn a_leader_cut_off_in_the_middle_of_a_change_leaves_one_membership() {
             "cut after {cut_after} µs: a write again after {:?}",
             began.elapsed()
         );
-        switches.cut_off(None);
+        switches.heal();
         let outcome = asked.await.unwrap();
         println!("  the change: {:?}", outcome.as_ref().map(|changed| changed.id));
 
@@ -262,7 +129,7 @@ async fn a_snapshot_that_is_cut_off_is_sent_again() {
     until("it is let in", || nodes[0].node.members().len() == 4).await;
     tokio::time::sleep(Duration::from_millis(500)).await;
     assert_eq!(newcomer.node.store().keys(), 0, "the snapshot is there already");
-    switches.cut_off(Some(port(&machines[3])));
+    switches.cut_off(port(&machines[3]));
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!(
         newcomer.node.store().keys(),
@@ -270,7 +137,7 @@ async fn a_snapshot_that_is_cut_off_is_sent_again() {
         "half of a snapshot was taken for a whole one"
     );
     nodes[0].put("meanwhile", "1").await;
-    switches.cut_off(None);
+    switches.heal();
     nodes.push(newcomer);
     until("all of it", || {
         nodes[3].node.store().keys() == VALUES + SMALL_VALUES + 1
