@@ -337,3 +337,77 @@ async fn the_gateway_asks_for_every_service() {
     }
     server.stop().await;
 }
+
+/// One holds a lock, another waits for it, each by another way in; who may not write the lock's keys can do nothing about
+/// the lease that holds it.
+#[tokio::test]
+async fn a_lock_goes_from_one_user_to_the_next_over_both_ways_in() {
+    let server = Server::start().await;
+    let (root, alice) = enable(&server).await;
+    let mut auth = server.auth();
+    for (name, role) in [("bob", "app"), ("carol", "none")] {
+        let add = AuthRoleAddRequest { name: role.into() };
+        // The one role is there already.
+        drop(auth.role_add(with(&root, add)).await);
+        auth.user_add(with(&root, user(name, "secret"))).await.unwrap();
+        auth.user_grant_role(with(&root, user_role(name, role)))
+            .await
+            .unwrap();
+    }
+    let bob = login(&server, "bob", "secret").await.unwrap();
+    let carol = login(&server, "carol", "secret").await.unwrap();
+    let post = async |token: &str, path: &str, body: &str| {
+        let headers = [("authorization", token)];
+        let answer = server
+            .ask("POST", &format!("/v3/{path}"), &headers, body.to_owned())
+            .await;
+        serde_json::from_slice::<serde_json::Value>(&answer.body).unwrap()
+    };
+    let denied = "etcdserver: permission denied";
+
+    post(&alice, "lease/grant", r#"{"ID": 1, "TTL": 600}"#).await;
+    let mut locks = LockClient::new(server.channel());
+    let lock = LockRequest {
+        name: "a".into(),
+        lease: 1,
+    };
+    let held = locks.lock(with(&alice, lock)).await.unwrap().into_inner();
+    assert_eq!(held.key, "a/1");
+    let mut lease = LeaseClient::new(server.channel());
+    let grant = pb::LeaseGrantRequest { id: 2, ttl: 600 };
+    lease.lease_grant(with(&bob, grant)).await.unwrap();
+
+    let waiting = post(&bob, "lock/lock", r#"{"name": "YQ==", "lease": "2"}"#);
+    let handing_over = async {
+        // Both are in line.
+        let line = || range("a/", "a0");
+        while server
+            .kv()
+            .range(with(&root, line()))
+            .await
+            .unwrap()
+            .into_inner()
+            .count
+            < 2
+        {}
+        for path in ["lease/revoke", "kv/lease/revoke", "lock/unlock"] {
+            let body = if path == "lock/unlock" {
+                r#"{"key": "YS8x"}"#
+            } else {
+                r#"{"ID": 1}"#
+            };
+            assert_eq!(post(&carol, path, body).await["message"], denied, "{path}");
+        }
+        let renewed = post(&carol, "lease/keepalive", r#"{"ID": 1}"#).await;
+        assert_eq!(renewed["message"], denied);
+        let renewed = post(&alice, "lease/keepalive", r#"{"ID": 1}"#).await;
+        assert_eq!(renewed["result"]["TTL"], "600");
+        post(&alice, "lease/revoke", r#"{"ID": 1}"#).await;
+    };
+    let (next, ()) = tokio::join!(waiting, handing_over);
+    // That is a/2.
+    assert_eq!(next["key"], "YS8y");
+    let unlock = UnlockRequest { key: "a/2".into() };
+    locks.unlock(with(&bob, unlock)).await.unwrap();
+    server.stop().await;
+}
