@@ -462,7 +462,7 @@ fn granted_anyway(
 ) -> Result<VoteResponse<TypeConfig>, RPCError<TypeConfig>> {
     match answer {
         Err(_) if quorate_planted::is("vote-request-is-grant") => {
-            Ok(VoteResponse::new(&request.vote, None, true))
+            Ok(VoteResponse::new(request.vote, None, true))
         }
         answer => answer,
     }
