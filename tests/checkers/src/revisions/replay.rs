@@ -237,8 +237,8 @@ impl<'a> Run<'_, 'a> {
     fn seen(&mut self, revision: u64, done_from: usize) -> Result<(), Wrong> {
         let names = self.replay.names;
         let changes = &self.store.changes[done_from..];
-        if let Some((event, key)) = self.replay.told.contradiction(revision, changes, names) {
-            let keys = vec![key..key + 1];
+        if let Some(event) = self.replay.told.contradiction(revision, changes, names) {
+            let keys = vec![names.ids(Span::Key(event.key()))];
             let why = format!(
                 "a watch was told {event:?}, and that does not fit{}",
                 self.last_changes(&keys, done_from)

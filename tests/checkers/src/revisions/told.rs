@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use super::names::{Id, Names};
+use super::names::Names;
 use super::store::{Change, Value};
 use crate::history::{Event, KeyValue, Record, Reply};
 
@@ -38,14 +38,14 @@ impl<'a> Told<'a> {
         revision: u64,
         changes: &[Change<'_>],
         names: &Names,
-    ) -> Option<(&'a Event, Id)> {
+    ) -> Option<&'a Event> {
         let events = self.0.get(&revision).map_or(&[][..], Vec::as_slice);
-        events.iter().find_map(|event| {
-            let key = names.id(event.key())?;
-            let change = changes.iter().find(|change| change.key == key);
-            let fits = change.is_some_and(|change| change.is_told_by(event, names, false));
-            (!fits).then_some((*event, key))
-        })
+        let contradicts = |event: &&&Event| {
+            let key = names.id(event.key());
+            let change = changes.iter().find(|change| Some(change.key) == key);
+            key.is_some() && !change.is_some_and(|change| change.is_told_by(event, names, false))
+        };
+        events.iter().find(contradicts).copied()
     }
 }
 
