@@ -20,6 +20,8 @@ use crate::{
 
 /// Bytes that are written to the new generation at once.
 const BATCH_BYTES: u64 = 1 << 20;
+/// Bytes after which they are made durable. At the end that would hold up for seconds whoever else syncs to the disk.
+const SYNC_BYTES: u64 = 8 << 20;
 
 impl From<Damage> for SnapshotError {
     fn from(damage: Damage) -> Self {
@@ -38,6 +40,7 @@ pub struct Install {
     facts: FactTally,
     builder: Builder,
     batch: Batch,
+    unsynced_bytes: u64,
     ended: bool,
     engine: Arc<dyn Engine>,
     /// Last, see `Live`.
@@ -90,6 +93,7 @@ impl Store {
             facts: FactTally::default(),
             builder: Builder::default(),
             batch: Batch::default(),
+            unsynced_bytes: 0,
             ended: false,
             engine,
             generation,
@@ -251,7 +255,13 @@ impl Install {
     }
 
     fn write(&mut self) -> Result<(), SnapshotError> {
-        Ok(self.engine.batch(&std::mem::take(&mut self.batch))?)
+        self.unsynced_bytes += self.batch.bytes();
+        self.engine.batch(&std::mem::take(&mut self.batch))?;
+        if self.unsynced_bytes >= SYNC_BYTES {
+            self.unsynced_bytes = 0;
+            self.engine.sync()?;
+        }
+        Ok(())
     }
 
     /// Ends it: writes the rest, makes all of it durable, and reads it again as a store that opens would.

@@ -13,6 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use rustix::fs::{Advice, fadvise, statvfs};
 
 use super::{
     Batch, Engine, EngineError, KeyRange, Scan,
@@ -23,6 +24,9 @@ use super::{
 /// Bytes that may wait in sled's write buffers: a batch that goes beyond hands them to the kernel
 /// first. sled itself has no bound, so a writer faster than the disk would fill the memory.
 const UNFLUSHED_BYTES_MAX: u64 = 4 << 20;
+
+/// Files that are synced together.
+const BLOBS_AT_ONCE: usize = 64;
 
 /// How long an engine of this process that still closes is waited for. sled's threads hold its
 /// file for a moment after the last handle is gone.
@@ -109,7 +113,7 @@ impl SledEngine {
 
     /// Refuses a batch that the file system has no room for.
     fn check_space(&self, batch_bytes: u64) -> Result<(), EngineError> {
-        let fs = rustix::fs::statvfs(&self.dir).map_err(io::Error::from)?;
+        let fs = statvfs(&self.dir).map_err(io::Error::from)?;
         let free_bytes = fs.f_bavail.saturating_mul(fs.f_frsize);
         // sled writes a page again with every tenth change of it: twice the batch, and some more.
         let needed_bytes = self.reserve_bytes + batch_bytes * 4;
@@ -137,31 +141,46 @@ impl SledEngine {
         result
     }
 
-    /// Values beyond a quarter of a segment (128 KiB) are files of their own, which sled never syncs.
+    /// Pages beyond a quarter of a segment (128 KiB) are files of their own, which sled never syncs.
+    ///
+    /// Many are on their way to the disk before the first of them is synced: the file system then makes their space and
+    /// names durable at once, and not with a commit of its journal for each, which the log would wait for.
     fn sync_blobs(&self) -> Result<(), EngineError> {
         let dir = self.dir.join("blobs");
         let mut synced = self.synced_blobs.lock();
         let mut present = BTreeSet::new();
-        let mut any_new = false;
+        let mut new = Vec::new();
         for entry in std::fs::read_dir(&dir)? {
             let entry = entry?;
             let name = entry.file_name();
             if !synced.contains(&name) {
-                match File::open(entry.path()) {
-                    Ok(file) => file.sync_all()?,
-                    // Removed since the listing, because a later version replaced it.
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                    Err(error) => return Err(error.into()),
-                }
-                any_new = true;
+                new.push(entry.path());
             }
             present.insert(name);
         }
-        if any_new {
+        for paths in new.chunks(BLOBS_AT_ONCE) {
+            let files = paths.iter().filter_map(|path| open_if_there(path).transpose());
+            let files = files.collect::<io::Result<Vec<File>>>()?;
+            for file in &files {
+                // "Not needed" begins to write what is dirty. Only the sync counts.
+                let _ = fadvise(file, 0, None, Advice::DontNeed);
+            }
+            files.iter().try_for_each(File::sync_all)?;
+        }
+        if !new.is_empty() {
             File::open(&dir)?.sync_all()?;
         }
         *synced = present;
         Ok(())
+    }
+}
+
+/// A file, unless it was removed meanwhile, because a later version replaced it.
+fn open_if_there(path: &Path) -> io::Result<Option<File>> {
+    match File::open(path) {
+        Ok(file) => Ok(Some(file)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
