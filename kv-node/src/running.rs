@@ -414,7 +414,13 @@ impl Running {
         } = parts;
         let (applied, applied_rx) = watch::channel(None);
         let hub = Hub::new(store.clone());
-        let machine = StateMachine::new(store.clone(), hub.clone(), Arc::new(applied), clock.clone())?;
+        let machine = StateMachine::new(
+            store.clone(),
+            hub.clone(),
+            Arc::new(applied),
+            clock.clone(),
+            network.transfers().clone(),
+        )?;
         let config = Arc::new(raft_config(&self.config, ids.cluster_id).validate()?);
         let raft = Raft::new(
             ids.member_id,

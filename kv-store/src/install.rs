@@ -15,7 +15,7 @@ use crate::{
     live::Live,
     load::{LoadError, load},
     meta::{FactTally, Meta, Tally},
-    snapshot::{FACTS, FORMAT, RECORDS, TRAILER, unseal_chunk},
+    snapshot::{FACTS, FORMAT, Progress, RECORDS, TRAILER, unseal_chunk},
 };
 
 /// Bytes that are written to the new generation at once.
@@ -168,6 +168,19 @@ impl Store {
 }
 
 impl Install {
+    /// What the snapshot is of.
+    pub fn header(&self) -> &SnapshotHeader {
+        &self.header
+    }
+
+    /// How much of it has been taken in.
+    pub fn progress(&self) -> Progress {
+        Progress {
+            chunks: self.number,
+            hash: self.hasher.finalize().into(),
+        }
+    }
+
     /// Takes in the next chunk.
     ///
     /// # Errors

@@ -47,5 +47,5 @@ pub use load::Loaded;
 pub use meta::AppliedPoint;
 pub use pieces::RangePieces;
 pub use queue::Records;
-pub use snapshot::{Chunks, SnapshotHeader, SnapshotView};
+pub use snapshot::{Chunks, Progress, SnapshotHeader, SnapshotView, chunk_number};
 pub use store::{Drive, Options, RangeRead, Store};

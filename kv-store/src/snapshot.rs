@@ -4,6 +4,9 @@
 //! above its revision; writers go on. Garbage that is not swept yet comes along, and the receiver sweeps it.
 //! Facts do change, so they are taken out of the state when the view is made.
 //!
+//! While a view lives nothing that it shows is swept, so its chunks are the same each time. A transfer that broke off
+//! goes on behind the chunks that the receiver has: it says how many, and their hash.
+//!
 //! ```text
 //! chunk   = kind u8, number u64 LE, envelope(payload)      envelope: version, CRC32C over all of it
 //! facts   = { length varint, key, length varint, value }*      these chunks come first
@@ -11,17 +14,26 @@
 //! trailer = number of facts varint, number of records varint, blake3 over header and all chunks before it
 //! ```
 
-use std::{ops::Bound, sync::Arc};
+use std::{
+    iter::Peekable,
+    ops::Bound,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 use bytes::Bytes;
 use kv_core::{Fact, Revision};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::{
     Store,
     block::Block,
     codec::{self, Damage, Key, put_varint},
-    error::Fault,
+    engine::Scan,
+    error::{Fault, SnapshotError},
     live::{Live, Pin},
 };
 
@@ -32,6 +44,8 @@ pub(crate) const TRAILER: u8 = 2;
 pub(crate) const FACTS: u8 = 3;
 /// Kind and number.
 pub(crate) const CHUNK_HEAD_BYTES: usize = 1 + 8;
+/// Chunks between two places that a view remembers: what is read again, at most, to find where to go on.
+const MARK_CHUNKS: u64 = 64;
 
 /// What a snapshot is of. It goes to the receiver before the chunks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,6 +82,15 @@ impl SnapshotHeader {
     }
 }
 
+/// How much of a snapshot has been taken in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// How many chunks.
+    pub chunks: u64,
+    /// The hash over the header and them.
+    pub hash: [u8; blake3::OUT_LEN],
+}
+
 /// The store as it was at one applied point. While it lives, nothing that it shows is removed from
 /// disk, so it should not live longer than it is read.
 pub struct SnapshotView {
@@ -75,6 +98,9 @@ pub struct SnapshotView {
     header: SnapshotHeader,
     keys: usize,
     facts: Vec<Fact>,
+    /// Places on the way of the chunks that were made so far.
+    marks: Mutex<Vec<Place>>,
+    made: AtomicU64,
 }
 
 impl Store {
@@ -108,6 +134,8 @@ impl Store {
             header,
             keys,
             facts,
+            marks: Mutex::default(),
+            made: AtomicU64::new(0),
         })
     }
 }
@@ -124,31 +152,79 @@ impl SnapshotView {
     }
 
     /// The chunks, of about `max_bytes` each: one is larger only if a single fact or block of records is. The last one
-    /// is the trailer. Can be called again, to send it again: the chunks are the same only while nothing
-    /// is swept, so a transfer is begun anew, not resumed.
+    /// is the trailer.
     pub fn chunks(&self, max_bytes: usize) -> Chunks<'_> {
-        Chunks {
-            view: self,
-            max_bytes,
-            facts: self.facts.iter(),
+        self.chunks_at(self.beginning(), max_bytes)
+    }
+
+    /// The chunks behind those that a receiver has; `None` if it has others. `max_bytes` is to be what it was.
+    ///
+    /// # Errors
+    /// [`Fault`] if the store cannot be read.
+    pub fn chunks_after(&self, has: &Progress, max_bytes: usize) -> Result<Option<Chunks<'_>>, Fault> {
+        let passed = |marks: &Vec<Place>| marks.iter().rfind(|mark| mark.number <= has.chunks).cloned();
+        let from = passed(&self.marks.lock()).unwrap_or_else(|| self.beginning());
+        let mut chunks = self.chunks_at(from, max_bytes);
+        while chunks.at.number < has.chunks && !chunks.ended {
+            chunks.next_chunk()?;
+        }
+        let same = !chunks.ended && chunks.at.hasher.finalize() == has.hash;
+        Ok(same.then_some(chunks))
+    }
+
+    /// How many chunks were made of it so far, the trailer left out.
+    pub fn made(&self) -> u64 {
+        self.made.load(Ordering::Relaxed)
+    }
+
+    fn beginning(&self) -> Place {
+        Place {
+            facts: 0,
             from: Bound::Included(Key::FIRST_BLOCK.to_bytes()),
             number: 0,
             records: 0,
             hasher: self.header.hasher(),
+        }
+    }
+
+    fn chunks_at(&self, at: Place, max_bytes: usize) -> Chunks<'_> {
+        let end = Key::Block(Revision {
+            main: self.header.revision,
+            sub: i64::MAX,
+        })
+        .to_bytes();
+        let from = at.from.as_ref().map(|key| &key[..]);
+        let blocks = self.pin.live().engine.scan((from, Bound::Included(&end[..])));
+        Chunks {
+            view: self,
+            max_bytes,
+            blocks: blocks.peekable(),
+            at,
             ended: false,
         }
     }
+}
+
+/// A place between two chunks.
+#[derive(Clone)]
+struct Place {
+    /// Facts and records before it.
+    facts: usize,
+    records: u64,
+    /// Where the next block is looked for.
+    from: Bound<Bytes>,
+    /// Number of the next chunk.
+    number: u64,
+    /// Has taken in header and chunks before it.
+    hasher: blake3::Hasher,
 }
 
 /// The chunks of a snapshot.
 pub struct Chunks<'a> {
     view: &'a SnapshotView,
     max_bytes: usize,
-    facts: std::slice::Iter<'a, Fact>,
-    from: Bound<Bytes>,
-    number: u64,
-    records: u64,
-    hasher: blake3::Hasher,
+    blocks: Peekable<Scan<'a>>,
+    at: Place,
     ended: bool,
 }
 
@@ -157,45 +233,43 @@ impl Chunks<'_> {
     fn facts_payload(&mut self) -> Vec<u8> {
         let mut payload = Vec::new();
         while payload.len() < self.max_bytes
-            && let Some(fact) = self.facts.next()
+            && let Some(fact) = self.view.facts.get(self.at.facts)
         {
             for bytes in [fact.key().to_bytes(), fact.to_bytes()] {
                 put_varint(&mut payload, bytes.len() as u64);
                 payload.extend_from_slice(&bytes);
             }
+            self.at.facts += 1;
         }
         payload
     }
 
     /// The next records, as many as fit; empty at the end.
     fn records_payload(&mut self) -> Result<Vec<u8>, Fault> {
-        let revision = self.view.header.revision;
-        let end = Key::Block(Revision {
-            main: revision,
-            sub: i64::MAX,
-        })
-        .to_bytes();
-        let from = self.from.clone();
-        let range = (from.as_ref().map(|key| &key[..]), Bound::Included(&end[..]));
+        let (revision, max_bytes) = (self.view.header.revision, self.max_bytes);
         let mut payload = Vec::new();
-        for pair in self.view.pin.live().engine.scan(range) {
-            let (key, value) = pair?;
-            if !payload.is_empty() && payload.len() + value.len() > self.max_bytes {
+        loop {
+            let is_full = |bytes: usize| !payload.is_empty() && payload.len() + bytes > max_bytes;
+            let fits =
+                |pair: &Result<(Bytes, Bytes), _>| !matches!(pair, Ok((_, value)) if is_full(value.len()));
+            let Some(pair) = self.blocks.next_if(fits) else {
                 break;
-            }
+            };
+            let (key, value) = pair?;
             for entry in Block::decode(&key, &value)?.records() {
                 let (at, encoded) = entry?;
                 if at.main <= revision {
                     put_record(at, encoded, &mut payload);
-                    self.records += 1;
+                    self.at.records += 1;
                 }
             }
-            self.from = Bound::Excluded(key);
+            self.at.from = Bound::Excluded(key);
         }
         Ok(payload)
     }
 
     fn next_chunk(&mut self) -> Result<Bytes, Fault> {
+        self.mark();
         let facts = self.facts_payload();
         let (kind, payload) = if facts.is_empty() {
             (RECORDS, self.records_payload()?)
@@ -203,17 +277,29 @@ impl Chunks<'_> {
             (FACTS, facts)
         };
         if !payload.is_empty() {
-            let chunk = seal_chunk(kind, self.number, &payload);
-            self.number += 1;
-            self.hasher.update(&chunk);
+            let chunk = seal_chunk(kind, self.at.number, &payload);
+            self.at.number += 1;
+            self.at.hasher.update(&chunk);
+            self.view.made.fetch_max(self.at.number, Ordering::Relaxed);
             return Ok(chunk);
         }
         self.ended = true;
         let mut trailer = Vec::with_capacity(64);
         put_varint(&mut trailer, self.view.facts.len() as u64);
-        put_varint(&mut trailer, self.records);
-        trailer.extend_from_slice(self.hasher.finalize().as_bytes());
-        Ok(seal_chunk(TRAILER, self.number, &trailer))
+        put_varint(&mut trailer, self.at.records);
+        trailer.extend_from_slice(self.at.hasher.finalize().as_bytes());
+        Ok(seal_chunk(TRAILER, self.at.number, &trailer))
+    }
+
+    /// Remembers this place, if it is time.
+    fn mark(&self) {
+        let mut marks = self.view.marks.lock();
+        if marks
+            .last()
+            .is_none_or(|last| last.number + MARK_CHUNKS <= self.at.number)
+        {
+            marks.push(self.at.clone());
+        }
     }
 }
 
@@ -252,4 +338,15 @@ pub(crate) fn unseal_chunk(chunk: &Bytes) -> Result<(u8, u64, Bytes), Damage> {
     let payload = codec::unseal(head, &chunk.slice(CHUNK_HEAD_BYTES..))?;
     let [kind, number @ ..] = *head;
     Ok((kind, u64::from_le_bytes(number), payload))
+}
+
+/// The number of a chunk, which is the number of those before it. Nothing is checked.
+///
+/// # Errors
+/// [`SnapshotError::Damaged`] if it is too short.
+pub fn chunk_number(chunk: &Bytes) -> Result<u64, SnapshotError> {
+    match chunk.first_chunk::<CHUNK_HEAD_BYTES>() {
+        Some([_, number @ ..]) => Ok(u64::from_le_bytes(*number)),
+        None => Err(Damage("a chunk that is too short").into()),
+    }
 }

@@ -107,6 +107,30 @@ proptest! {
     }
 
     #[test]
+    fn a_snapshot_that_broke_off_again_and_again_comes_whole(
+        commands in prop::collection::vec(command(), 20..60),
+        lasts in prop::collection::vec(0..40_usize, 1..6),
+        chunk_bytes in 1..400_usize,
+    ) {
+        let store = Store::in_memory(options()).expect("opens");
+        let entries: Vec<_> = (1..).zip(commands.into_iter().map(Some)).collect();
+        store.apply(&entries, Bytes::new()).expect("applies");
+        let view = store.snapshot().expect("a view");
+        let target = Store::in_memory(options()).expect("opens");
+        let mut install = target.begin_install(view.header().clone()).expect("begins");
+        for lasts in lasts.into_iter().chain([usize::MAX]) {
+            let has = install.progress();
+            // With the trailer there is nothing left to go on with.
+            let Some(rest) = view.chunks_after(&has, chunk_bytes).expect("reads") else { break };
+            for chunk in rest.take(lasts) {
+                install.push(&chunk.expect("a chunk")).expect("is taken");
+            }
+        }
+        target.install(install.finish().expect("complete")).expect("installs");
+        assert_equal(&target, &store);
+    }
+
+    #[test]
     fn a_snapshot_that_was_tampered_with_is_refused(
         commands in prop::collection::vec(command(), 20..60),
         tamper in 0..5, at in any::<Index>(), other in any::<Index>(), bit in 0..8_u8,

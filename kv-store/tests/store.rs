@@ -12,7 +12,9 @@ use std::{
 use bytes::Bytes;
 use common::{all, apply_log, options, sweep, transfer};
 use kv_core::{Command, Compact, Put, Range};
-use kv_store::{AppliedPoint, Fault, OpenError, Options, ReadError, SledOptions, SnapshotError, Store};
+use kv_store::{
+    AppliedPoint, Fault, Install, OpenError, Options, Progress, ReadError, SledOptions, SnapshotError, Store,
+};
 
 fn put(key: &str, value: impl Into<Bytes>) -> Option<Command> {
     Some(Command::Put(Put {
@@ -304,6 +306,60 @@ fn an_install_that_is_given_up_leaves_nothing() {
             applied: 301
         })
     ));
+}
+
+#[test]
+fn a_snapshot_goes_on_where_its_transfer_broke_off() {
+    const CHUNK_BYTES: usize = 200;
+    let (from, to) = (
+        Store::in_memory(options()).expect("opens"),
+        Store::in_memory(options()).expect("opens"),
+    );
+    apply_log(&from, 3_000, 32);
+    let hash = from.hash_kv(0).expect("hashes");
+    let view = from.snapshot().expect("a view");
+    let whole = |chunk: Result<_, _>| chunk.expect("a chunk");
+    let sent: Vec<_> = view.chunks(CHUNK_BYTES).map(whole).collect();
+    assert!(sent.len() > 130, "so few chunks that the view remembers no place");
+    assert_eq!(view.made(), sent.len() as u64 - 1);
+    // The sender writes on, and compacts.
+    apply_log(&from, 3_300, 32);
+    let compact = Command::Compact(Compact {
+        revision: from.revision(),
+    });
+    from.apply(&[(3_301, Some(compact))], Bytes::new())
+        .expect("applies");
+    assert!(
+        !from.sweep_step().expect("waits"),
+        "nothing is swept while a view exists"
+    );
+
+    for taken in [0, 1, 63, 64, 65, 128, sent.len() - 1] {
+        let mut install = to.begin_install(view.header().clone()).expect("begins");
+        let push = |install: &mut Install, chunks: &[Bytes]| {
+            chunks
+                .iter()
+                .for_each(|chunk| install.push(chunk).expect("is taken"));
+        };
+        push(&mut install, &sent[..taken]);
+        let has = install.progress();
+        assert_eq!(has.chunks, taken as u64);
+        let rest = view.chunks_after(&has, CHUNK_BYTES).expect("reads");
+        let rest: Vec<_> = rest.expect("the same chunks").map(whole).collect();
+        assert!(rest == sent[taken..], "other chunks after {taken}");
+        assert_eq!(kv_store::chunk_number(&rest[0]).expect("has one"), has.chunks);
+        push(&mut install, &rest);
+        let prepared = install.finish().expect("complete");
+        if taken == 64 {
+            to.install(prepared).expect("installs");
+            assert_eq!(to.hash_kv(0).expect("hashes"), hash);
+        }
+    }
+    // What somebody else sent, and what was never sent, is not gone on with.
+    for (chunks, hash) in [(1, [0; 32]), (10_000, [0; 32])] {
+        let has = Progress { chunks, hash };
+        assert!(view.chunks_after(&has, CHUNK_BYTES).expect("reads").is_none());
+    }
 }
 
 #[test]

@@ -13,4 +13,5 @@ pub mod read_index;
 pub mod receive;
 pub mod state_machine;
 pub mod submit;
+pub mod transfer;
 pub mod types;

@@ -1,31 +1,23 @@
 //! What this node says to its peers: openraft's network over gRPC.
 //!
 //! AppendEntries is one long-lived bidirectional stream per follower, pipelined. Heartbeats and
-//! snapshots have connections of their own, so that neither waits behind a full stream of entries.
+//! snapshots ([`super::transfer`]) have connections of their own, so that neither waits behind a full stream of entries.
 //! Every call names the cluster and the node it is meant for; the other side refuses what is not
 //! meant for it (see [`super::peer_service`]).
 
-use std::{
-    collections::BTreeMap,
-    error::Error,
-    sync::Arc,
-    thread,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, error::Error, sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use kv_proto::peer::{Frame, peer_client::PeerClient};
-use kv_store::{Fault, SnapshotView};
 use kv_tls::{Alpn, ClientTls, Connector};
 use openraft::{
     OptionalSend, RPCTypes, RaftNetworkFactory,
     base::{BoxFuture, BoxStream},
-    errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Timeout, Unreachable},
-    network::{Backoff, NetBackoff, NetSnapshot, NetStreamAppend, NetTransferLeader, NetVote, RPCOption},
+    errors::{NetworkError, RPCError, Timeout, Unreachable},
+    network::{Backoff, NetBackoff, NetStreamAppend, NetTransferLeader, NetVote, RPCOption},
     raft::{
-        AppendEntriesRequest, SnapshotResponse, StreamAppendResult, TransferLeaderRequest,
-        TransferLeaderResponse, VoteRequest, VoteResponse,
+        AppendEntriesRequest, StreamAppendResult, TransferLeaderRequest, TransferLeaderResponse, VoteRequest,
+        VoteResponse,
     },
 };
 use parking_lot::Mutex;
@@ -41,10 +33,10 @@ use tonic::{
 use tower::{BoxError, ServiceExt, util::BoxCloneSyncService};
 
 use super::{
-    state_machine::SnapshotData,
-    types::{Member, Snapshot, TypeConfig, Vote},
+    transfer::Transfers,
+    types::{Member, TypeConfig},
 };
-use crate::{blocking::is_alone, codec};
+use crate::codec;
 
 /// Names the cluster a peer call belongs to, as a decimal number.
 pub const CLUSTER_HEADER: &str = "quorate-cluster-id";
@@ -62,14 +54,6 @@ const STREAM_OPEN_TIMEOUT: Duration = Duration::from_secs(2);
 /// Flow-control windows: a stream must hold a round trip's worth of entries.
 const STREAM_WINDOW_BYTES: u32 = 8 << 20;
 const CONNECTION_WINDOW_BYTES: u32 = 16 << 20;
-/// Snapshot pieces waiting between the store's reader and the network.
-const SNAPSHOT_QUEUE_CHUNKS: usize = 4;
-/// Bytes of a snapshot that are sent in a second at most, so that requests have disk, network and processor to
-/// themselves for most of the time: 1 GiB takes half a minute.
-const SNAPSHOT_BYTES_PER_SECOND: f64 = (32 << 20) as f64;
-/// Size of one piece of a snapshot.
-pub const SNAPSHOT_CHUNK_BYTES: usize = 1 << 20;
-
 /// Why a call has no answer: what the transport says.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -132,6 +116,7 @@ pub struct Network {
     members: Arc<Mutex<BTreeMap<u64, Member>>>,
     /// Clients for forwarding, by node id, with the address they were made for.
     forwarding: Arc<Mutex<BTreeMap<u64, (String, Client)>>>,
+    transfers: Transfers,
 }
 
 impl Network {
@@ -143,7 +128,13 @@ impl Network {
             tls,
             members: Arc::default(),
             forwarding: Arc::default(),
+            transfers: Transfers::default(),
         }
+    }
+
+    /// The snapshots on their way to others.
+    pub fn transfers(&self) -> &Transfers {
+        &self.transfers
     }
 
     /// Notes where the members are now.
@@ -230,7 +221,11 @@ impl Connection {
         }
     }
 
-    fn client(&mut self) -> Result<Client, RPCError<TypeConfig>> {
+    pub(super) fn transfers(&self) -> &Transfers {
+        &self.network.transfers
+    }
+
+    pub(super) fn client(&mut self) -> Result<Client, RPCError<TypeConfig>> {
         let moved = {
             let members = self.network.members.lock();
             members
@@ -278,13 +273,13 @@ impl Connection {
     }
 }
 
-fn network_error<E: Error + 'static>(error: &E) -> RPCError<TypeConfig> {
+pub(super) fn network_error<E: Error + 'static>(error: &E) -> RPCError<TypeConfig> {
     RPCError::Network(NetworkError::new(error))
 }
 
 /// A peer that cannot be reached, or turns calls away, is left alone for a while; any other failure is
 /// tried again at once.
-fn rpc_error(status: &Status) -> RPCError<TypeConfig> {
+pub(super) fn rpc_error(status: &Status) -> RPCError<TypeConfig> {
     match status.code() {
         tonic::Code::Unavailable | tonic::Code::FailedPrecondition => {
             RPCError::Unreachable(Unreachable::new(status))
@@ -502,65 +497,6 @@ impl NetTransferLeader<TypeConfig> for Connection {
     ) -> Result<TransferLeaderResponse<TypeConfig>, RPCError<TypeConfig>> {
         let send = async |mut client: Client, frame| client.transfer_leader(frame).await;
         self.call(RPCTypes::TransferLeader, &request, &option, send).await
-    }
-}
-
-/// The frames of a snapshot after its first: read from the store by a thread of its own, or at once where there
-/// is only one.
-pub fn snapshot_chunks(view: SnapshotView) -> impl Stream<Item = Result<Frame, Status>> + Send + 'static {
-    let frame = |chunk: Result<Bytes, Fault>| {
-        let chunk = chunk.map_err(|fault| Status::data_loss(fault.to_string()));
-        chunk.map(|payload| Frame { payload })
-    };
-    if is_alone() {
-        let frames: Vec<_> = view.chunks(SNAPSHOT_CHUNK_BYTES).map(frame).collect();
-        return futures::stream::iter(frames).left_stream();
-    }
-    let (sender, receiver) = mpsc::channel(SNAPSHOT_QUEUE_CHUNKS);
-    tokio::task::spawn_blocking(move || {
-        let (began, mut sent_bytes) = (Instant::now(), 0_u64);
-        for frame in view.chunks(SNAPSHOT_CHUNK_BYTES).map(frame) {
-            let due = Duration::from_secs_f64(sent_bytes as f64 / SNAPSHOT_BYTES_PER_SECOND);
-            thread::sleep(due.saturating_sub(began.elapsed()));
-            sent_bytes += frame.as_ref().map_or(0, |frame| frame.payload.len() as u64);
-            let failed = frame.is_err();
-            // The receiver is gone when the transfer was given up.
-            if sender.blocking_send(frame).is_err() || failed {
-                break;
-            }
-        }
-    });
-    tokio_stream::wrappers::ReceiverStream::new(receiver).right_stream()
-}
-
-impl NetSnapshot<TypeConfig> for Connection {
-    type SnapshotData = SnapshotData;
-
-    async fn full_snapshot(
-        &mut self,
-        vote: Vote,
-        snapshot: Snapshot,
-        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
-        _option: RPCOption,
-    ) -> Result<SnapshotResponse<TypeConfig>, StreamingError<TypeConfig>> {
-        let SnapshotData::View(view) = snapshot.snapshot else {
-            unreachable!("a received snapshot is installed, never sent on");
-        };
-        let header = codec::encode(&(vote, snapshot.meta, view.header())).map_err(|e| network_error(&e))?;
-        let head = futures::stream::once(std::future::ready(Frame { payload: header }));
-        // A store that cannot be read ends the stream early; the receiver then finds no trailer.
-        let chunks = snapshot_chunks(view).scan((), |(), chunk| {
-            let chunk = chunk.inspect_err(|error| tracing::error!(%error, "cannot read the snapshot"));
-            std::future::ready(chunk.ok())
-        });
-        let mut client = self.client()?;
-        tokio::select! {
-            closed = cancel => Err(StreamingError::Closed(closed)),
-            answer = client.install_snapshot(head.chain(chunks)) => match answer {
-                Ok(frame) => Ok(codec::decode(&frame.into_inner().payload).map_err(|e| network_error(&e))?),
-                Err(status) => Err(rpc_error(&status).into()),
-            },
-        }
     }
 }
 

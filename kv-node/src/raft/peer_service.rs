@@ -5,24 +5,27 @@
 
 use std::{pin::Pin, sync::Arc};
 
+use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use kv_proto::peer::{
     FetchSnapshotRequest, Frame, ProposeRequest, ProposeResponse, ReadIndexRequest, ReadIndexResponse,
+    SnapshotProgressRequest, SnapshotProgressResponse,
     peer_server::{Peer, PeerServer},
 };
 use kv_store::{SnapshotHeader, Store};
 use openraft::raft::AppendEntriesRequest;
 use serde::de::DeserializeOwned;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming, service::interceptor::InterceptedService};
 
 use super::{
     leader::Heard,
-    network::{CLUSTER_HEADER, TARGET_HEADER, snapshot_chunks},
+    network::{CLUSTER_HEADER, TARGET_HEADER},
     propose::Proposer,
     read_index::ReadIndex,
+    receive::{Arrival, Arrivals},
     state_machine::SnapshotData,
+    transfer,
     types::{Raft, Snapshot, SnapshotMeta, TypeConfig, Vote},
 };
 use crate::{codec, space::Space};
@@ -40,8 +43,7 @@ pub struct PeerService {
     read_index: ReadIndex,
     heard: Heard,
     space: Space,
-    /// One snapshot is received at a time.
-    installing: Arc<Semaphore>,
+    arrivals: Arrivals,
     /// Ends the streams, which have no end of their own.
     stop: CancellationToken,
 }
@@ -77,7 +79,7 @@ impl PeerService {
             read_index,
             heard,
             space,
-            installing: Arc::new(Semaphore::new(1)),
+            arrivals: Arrivals::default(),
             stop,
         }
     }
@@ -90,31 +92,31 @@ impl PeerService {
             .max_encoding_message_size(codec::MAX_FRAME_BYTES);
         InterceptedService::new(server, Guard(gate))
     }
+}
 
-    async fn receive_snapshot(&self, mut frames: Streaming<Frame>) -> Result<Frame, Status> {
-        let _one = self
-            .installing
-            .try_acquire()
-            .map_err(|_| Status::unavailable("another snapshot is coming in"))?;
-        let first = frames
-            .message()
-            .await?
-            .ok_or_else(|| Status::invalid_argument("empty snapshot"))?;
-        let (vote, meta, header): (Vote, SnapshotMeta, SnapshotHeader) = decode(&first)?;
-        tracing::info!(%meta, "receiving a snapshot");
-        let prepared = super::receive::receive(&self.store, header, frames).await?;
-        let snapshot = Snapshot {
-            meta,
-            snapshot: SnapshotData::Received(Box::new(prepared)),
-        };
-        encode(
-            &self
-                .raft
-                .install_full_snapshot(vote, snapshot)
-                .await
-                .map_err(stopped)?,
-        )
-    }
+async fn receive_snapshot(
+    raft: Raft,
+    store: Store,
+    arrival: Arrival,
+    mut frames: Streaming<Frame>,
+    stop: CancellationToken,
+) -> Result<Frame, Status> {
+    let first = frames
+        .message()
+        .await?
+        .ok_or_else(|| Status::invalid_argument("empty snapshot"))?;
+    let (vote, meta, header): (Vote, SnapshotMeta, SnapshotHeader) = decode(&first)?;
+    tracing::info!(%meta, "receiving a snapshot");
+    let prepared = arrival.receive(&store, header, frames, &stop).await?;
+    let snapshot = Snapshot {
+        meta,
+        snapshot: SnapshotData::Received(Box::new(prepared)),
+    };
+    let answer = raft
+        .install_full_snapshot(vote, snapshot)
+        .await
+        .map_err(stopped)?;
+    encode(&answer)
 }
 
 fn check(request: Request<()>, cluster_id: u64, node_id: u64) -> Result<Request<()>, Status> {
@@ -206,7 +208,36 @@ impl Peer for PeerService {
     }
 
     async fn install_snapshot(&self, request: Request<Streaming<Frame>>) -> Result<Response<Frame>, Status> {
-        Ok(Response::new(self.receive_snapshot(request.into_inner()).await?))
+        let arrival = self.arrivals.enter()?;
+        let (raft, store, stop) = (self.raft.clone(), self.store.clone(), self.stop.clone());
+        // A call ends with its connection. The task goes on, and keeps what has come.
+        let received = tokio::spawn(async move {
+            tokio::select! {
+                answer = receive_snapshot(raft, store, arrival, request.into_inner(), stop.clone()) => answer,
+                () = stop.cancelled() => Err(stopped("it stops")),
+            }
+        });
+        let answer = received
+            .await
+            .map_err(|error| Status::internal(error.to_string()))?;
+        answer.map(Response::new)
+    }
+
+    async fn snapshot_progress(
+        &self,
+        request: Request<SnapshotProgressRequest>,
+    ) -> Result<Response<SnapshotProgressResponse>, Status> {
+        let header: SnapshotHeader = codec::decode(&request.get_ref().header)
+            .map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let arrival = self.arrivals.enter()?;
+        let begun = arrival.begun(&header);
+        let progress = begun
+            .ok_or_else(|| Status::not_found("nothing of this snapshot is here"))?
+            .progress();
+        Ok(Response::new(SnapshotProgressResponse {
+            chunks: progress.chunks,
+            hash: Bytes::copy_from_slice(&progress.hash),
+        }))
     }
 
     async fn fetch_snapshot(
@@ -219,7 +250,8 @@ impl Peer for PeerService {
             .map_err(|fault| Status::internal(fault.to_string()))?;
         let header = encode(view.header());
         let head = futures::stream::once(std::future::ready(header));
-        Ok(Response::new(Box::pin(head.chain(snapshot_chunks(view)))))
+        let chunks = transfer::chunks(Arc::new(view), None);
+        Ok(Response::new(Box::pin(head.chain(chunks))))
     }
 
     async fn propose(&self, request: Request<ProposeRequest>) -> Result<Response<ProposeResponse>, Status> {

@@ -16,7 +16,10 @@ use openraft::{
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
-use super::types::{Applied, LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig};
+use super::{
+    transfer::Transfers,
+    types::{Applied, LogId, Snapshot, SnapshotMeta, StoredMembership, TypeConfig},
+};
 use crate::{
     blocking::{elsewhere, may_wait},
     codec,
@@ -35,7 +38,7 @@ const NO_TERM: u64 = 0;
 /// What a snapshot is while openraft carries it.
 pub enum SnapshotData {
     /// On the sender: a view of the store that does not stop writers.
-    View(SnapshotView),
+    View(Arc<SnapshotView>),
     /// On the receiver: received, checked and durable, waiting to become the state.
     Received(Box<PreparedSnapshot>),
 }
@@ -77,11 +80,12 @@ pub struct StateMachine {
     applied: Arc<watch::Sender<Option<u64>>>,
     clock: ClusterClock,
     leases: Counts,
+    transfers: Transfers,
 }
 
 impl StateMachine {
     /// Over a store; `hub` is told what is written, `applied` the index of the last applied entry, after it can
-    /// be read, and `clock` of stamps.
+    /// be read, and `clock` of stamps. `transfers` are those that get its snapshots.
     ///
     /// # Errors
     /// See [`RaftPoint::of`].
@@ -90,6 +94,7 @@ impl StateMachine {
         hub: Hub,
         applied: Arc<watch::Sender<Option<u64>>>,
         clock: ClusterClock,
+        transfers: Transfers,
     ) -> Result<StateMachine, codec::CodecError> {
         let point = RaftPoint::of(&store)?;
         applied.send_replace(point.last_applied.map(|id| id.index));
@@ -100,6 +105,7 @@ impl StateMachine {
             applied,
             clock,
             leases: Counts::new(),
+            transfers,
         };
         machine.set_clock();
         Ok(machine)
@@ -111,6 +117,13 @@ impl StateMachine {
         self.clock
             .stamped(NO_TERM, self.store.with_state(State::clock_ms));
         self.clock.applied(self.term());
+    }
+
+    fn builder(&self) -> Builder {
+        Builder {
+            store: self.store.clone(),
+            transfers: self.transfers.clone(),
+        }
     }
 
     fn term(&self) -> u64 {
@@ -210,9 +223,7 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
     }
 
     async fn get_snapshot_builder(&mut self) -> Builder {
-        Builder {
-            store: self.store.clone(),
-        }
+        self.builder()
     }
 
     async fn install_snapshot(&mut self, meta: &SnapshotMeta, snapshot: SnapshotData) -> io::Result<()> {
@@ -240,15 +251,16 @@ impl RaftStateMachine<TypeConfig> for StateMachine {
         Ok(())
     }
 
-    /// A fresh view each time: what a follower gets is as new as can be, and no file is kept.
+    /// A fresh view each time: what a follower gets is as new as can be, and no file is kept. Only a transfer that broke
+    /// off goes on with its own.
     async fn get_current_snapshot(&mut self) -> io::Result<Option<Snapshot>> {
+        if let Some(view) = self.transfers.unfinished() {
+            return snapshot_of(view).map(Some);
+        }
         if self.point.last_applied.is_none() {
             return Ok(None);
         }
-        let builder = Builder {
-            store: self.store.clone(),
-        };
-        builder.view().await.map(Some)
+        self.builder().view().await.map(Some)
     }
 }
 
@@ -272,17 +284,21 @@ async fn until_there_is_room<T: Send + 'static>(
 /// "Building" a snapshot makes the applied state durable: the log may be purged up to there.
 pub struct Builder {
     store: Store,
+    transfers: Transfers,
+}
+
+fn snapshot_of(view: Arc<SnapshotView>) -> io::Result<Snapshot> {
+    let point: RaftPoint = codec::decode(&view.header().raft)?;
+    Ok(Snapshot {
+        meta: point.snapshot_meta(),
+        snapshot: SnapshotData::View(view),
+    })
 }
 
 impl Builder {
     async fn view(&self) -> io::Result<Snapshot> {
         let store = self.store.clone();
-        let view = until_there_is_room(move || store.snapshot()).await?;
-        let point: RaftPoint = codec::decode(&view.header().raft)?;
-        Ok(Snapshot {
-            meta: point.snapshot_meta(),
-            snapshot: SnapshotData::View(view),
-        })
+        snapshot_of(Arc::new(until_there_is_room(move || store.snapshot()).await?))
     }
 }
 
@@ -290,6 +306,7 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
     type SnapshotData = SnapshotData;
 
     async fn build_snapshot(&mut self) -> io::Result<Snapshot> {
+        self.transfers.all_over().await;
         let snapshot = self.view().await?;
         let store = self.store.clone();
         let durable = until_there_is_room(move || store.sync()).await?;

@@ -99,13 +99,17 @@ async fn a_leader_cut_off_in_the_middle_of_a_change_leaves_one_membership() {
     }
 }
 
-/// Values of 1 MiB in the snapshot: so many that sending it takes longer than the test needs to cut it.
+/// Values of 1 MiB in the snapshot.
 const VALUES: usize = 70;
 /// Further writes, after which the log no longer reaches back to the beginning.
 const SMALL_VALUES: usize = 200;
+/// Bytes of the snapshot that are sent before it is cut off …
+const SENT_BEFORE: usize = 40 << 20;
+/// … and bytes that are sent in vain at most: flow control lets so much be on its way.
+const IN_VAIN: usize = 25 << 20;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_snapshot_that_is_cut_off_is_sent_again() {
+async fn a_snapshot_that_is_cut_off_goes_on_where_it_was() {
     let root = tempfile::tempdir().unwrap();
     let machines: Vec<Machine> = (0..4)
         .map(|i| Machine::new(root.path(), &format!("n{i}")))
@@ -126,10 +130,11 @@ async fn a_snapshot_that_is_cut_off_is_sent_again() {
     let is_purged = || nodes.iter().all(|up| up.node.wal().purged().is_some());
     until("logs that do not reach back", is_purged).await;
     let newcomer = start(3).await;
-    until("it is let in", || nodes[0].node.members().len() == 4).await;
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    let to = port(&machines[3]);
+    until("more than half of it", || switches.sent_bytes(to) > SENT_BEFORE).await;
     assert_eq!(newcomer.node.store().keys(), 0, "the snapshot is there already");
-    switches.cut_off(port(&machines[3]));
+    switches.cut_off(to);
+    // Long enough for the connections to be given up.
     tokio::time::sleep(Duration::from_secs(3)).await;
     assert_eq!(
         newcomer.node.store().keys(),
@@ -143,6 +148,11 @@ async fn a_snapshot_that_is_cut_off_is_sent_again() {
         nodes[3].node.store().keys() == VALUES + SMALL_VALUES + 1
     })
     .await;
+    let sent_bytes = switches.sent_bytes(to);
+    assert!(
+        sent_bytes < (VALUES << 20) + IN_VAIN,
+        "{sent_bytes} bytes: it was begun anew"
+    );
     until_equal(&nodes).await;
     for up in nodes {
         up.stop().await;

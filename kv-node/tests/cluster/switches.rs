@@ -1,6 +1,7 @@
 //! Connections between nodes that a test can cut.
 
 use std::{
+    collections::BTreeMap,
     io,
     pin::Pin,
     sync::{Arc, Mutex},
@@ -37,6 +38,8 @@ pub(super) struct Switches(Arc<Mutex<Board>>);
 struct Board {
     rule: Rule,
     waiting: Vec<Waker>,
+    /// By the peer port of who gets them.
+    sent_bytes: BTreeMap<u16, usize>,
 }
 
 impl Default for Switches {
@@ -44,6 +47,7 @@ impl Default for Switches {
         let board = Board {
             rule: Box::new(|_, _| Passage::Open),
             waiting: Vec::new(),
+            sent_bytes: BTreeMap::new(),
         };
         Switches(Arc::new(Mutex::new(board)))
     }
@@ -67,6 +71,11 @@ impl Switches {
 
     pub(super) fn heal(&self) {
         self.set(|_, _| Passage::Open);
+    }
+
+    /// Bytes that were sent to a node, which need not have come.
+    pub(super) fn sent_bytes(&self, to: u16) -> usize {
+        self.0.lock().unwrap().sent_bytes.get(&to).copied().unwrap_or(0)
     }
 
     fn passage(&self, from: u16, to: u16, context: &mut Context<'_>) -> Passage {
@@ -134,7 +143,10 @@ impl AsyncRead for Line {
 
 impl AsyncWrite for Line {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        ready!(self.open(context))?.poll_write(context, bytes)
+        let (switches, to) = (self.switches.clone(), self.to);
+        let sent = ready!(ready!(self.open(context))?.poll_write(context, bytes))?;
+        *switches.0.lock().unwrap().sent_bytes.entry(to).or_default() += sent;
+        Poll::Ready(Ok(sent))
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
