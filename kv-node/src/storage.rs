@@ -165,7 +165,7 @@ async fn fetch(
         "its state is older than the start of our log"
     );
     let index = header.index;
-    let prepared = receive::receive(store, header, frames).await?;
+    let prepared = Box::pin(receive::receive(store, header, frames)).await?;
     let store = store.clone();
     elsewhere(move || store.install(prepared))
         .await
