@@ -37,7 +37,7 @@ use self::{
     requests::{Step, data, steps},
     side::Side,
     watches::{Last, Watches, finish},
-    wire::Wire,
+    wire::{BROKEN, Wire},
 };
 use crate::harness::Server;
 
@@ -205,7 +205,7 @@ impl Pair {
 
 /// Whether an answer of etcd's says that it has none.
 fn is_silence(answer: &str) -> bool {
-    answer.contains("etcdserver: request timed out")
+    answer.contains("etcdserver: request timed out") || answer.contains(BROKEN)
 }
 
 /// What was asked and answered.

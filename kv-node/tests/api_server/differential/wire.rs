@@ -24,6 +24,9 @@ use crate::common::DEADLINE;
 static POOL: LazyLock<DescriptorPool> =
     LazyLock::new(|| DescriptorPool::decode(kv_proto::FILE_DESCRIPTOR_SET).unwrap());
 
+/// Stands in the answer of a server whose connection broke.
+pub(super) const BROKEN: &str = "broken";
+
 /// A server.
 pub(super) struct Wire {
     address: String,
@@ -82,7 +85,10 @@ impl Wire {
                 }
             }
             Via::Json => {
-                let answer = self.post(method, request.to_string(), token).await;
+                let answer = match self.post(method, request.to_string(), token).await {
+                    Ok(answer) => answer,
+                    Err(error) => return json!({BROKEN: error.to_string()}),
+                };
                 let (status, kind) = (answer.status().as_u16(), answer.headers()["content-type"].clone());
                 let text = answer.text().await.unwrap();
                 let json = text.lines().map(|line| serde_json::from_str(line).unwrap());
@@ -110,7 +116,7 @@ impl Wire {
             }
             Via::Json => {
                 let requests: String = requests.iter().map(Value::to_string).collect();
-                let response = self.post(method, requests, None).await;
+                let response = self.post(method, requests, None).await.unwrap();
                 let answer = |line: String| serde_json::from_str::<Value>(&line).unwrap()["result"].take();
                 Conversation {
                     answers: lines(response).map(answer).boxed(),
@@ -120,14 +126,19 @@ impl Wire {
         }
     }
 
-    async fn post(&self, method: Method, body: String, token: Option<&str>) -> reqwest::Response {
+    async fn post(
+        &self,
+        method: Method,
+        body: String,
+        token: Option<&str>,
+    ) -> reqwest::Result<reqwest::Response> {
         let url = format!("http://{}/v3/{}", self.address, method.json);
         let mut request = self.http.post(&url).body(body);
         if let Some(token) = token {
             request = request.header("Authorization", token);
         }
         let answer = tokio::time::timeout(DEADLINE, request.send()).await;
-        answer.unwrap_or_else(|_| panic!("no answer from {url}")).unwrap()
+        answer.unwrap_or_else(|_| panic!("no answer from {url}"))
     }
 
     async fn call(
