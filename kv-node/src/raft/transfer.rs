@@ -83,7 +83,7 @@ impl Transfers {
             .map(|unfinished| unfinished.view.clone())
     }
 
-    /// Waits until no transfer runs or may go on, but no longer than [`PURGE_WAIT_MAX`].
+    /// Waits until no transfer runs or may go on, but no longer than `PURGE_WAIT_MAX`.
     pub async fn all_over(&self) {
         let mut changes = self.0.subscribe();
         let over = changes.wait_for(|state| state.running == 0 && state.unfinished.is_none());

@@ -463,6 +463,9 @@ async fn sizes() {
     server.stop().await;
 }
 
+/// More bytes of metadata than a node reads.
+const METADATA_BEYOND: usize = 1 << 20;
+
 #[tokio::test]
 async fn what_is_not_served_is_unimplemented() {
     let server = Server::start().await;
@@ -474,5 +477,29 @@ async fn what_is_not_served_is_unimplemented() {
         let answer = grpc.unary(request, path.parse().unwrap(), codec).await;
         assert_eq!(refusal(answer).0, Code::Unimplemented, "{path}");
     }
+    server.stop().await;
+}
+
+/// What cannot be read is refused, and the connection goes on.
+#[tokio::test]
+async fn a_malformed_message_and_too_much_metadata_cost_one_request() {
+    let server = Server::start().await;
+    let channel = server.channel();
+    // Its first field is a number; that of a range is bytes.
+    let grant = pb::LeaseGrantRequest { ttl: 1, id: 1 };
+    let mut grpc = tonic::client::Grpc::new(channel.clone());
+    grpc.ready().await.unwrap();
+    let codec = tonic_prost::ProstCodec::<pb::LeaseGrantRequest, pb::RangeResponse>::default();
+    let range_path = "/etcdserverpb.KV/Range".parse().unwrap();
+    let malformed = grpc.unary(tonic::Request::new(grant), range_path, codec).await;
+    assert_eq!(refusal(malformed).0, Code::Internal);
+
+    let mut kv = kv_proto::etcdserverpb::kv_client::KvClient::new(channel);
+    let mut crowded = tonic::Request::new(range("a"));
+    let much = "m".repeat(METADATA_BEYOND);
+    crowded.metadata_mut().insert("much", much.parse().unwrap());
+    let refused = kv.range(crowded).await;
+    assert!(refused.is_err(), "{refused:?}");
+    kv.range(range("a")).await.unwrap();
     server.stop().await;
 }
