@@ -1,12 +1,13 @@
 //! Who may have made a revision that no acknowledged operation claims.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::known::{Known, Trace};
 use super::names::{Names, owner_key};
 use super::store::Store;
 use crate::call::{Act, Call, Span};
 use crate::history::{Record, Request};
+use crate::leases::{Life, lives};
 
 /// What may have made a revision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -43,7 +44,8 @@ pub(super) struct Makers<'a> {
     /// By the owner's key.
     joins: HashMap<String, Vec<usize>>,
     leaves: HashMap<String, Vec<usize>>,
-    leases: BTreeSet<i64>,
+    /// With the time until which each is there for sure, in nanoseconds since the run began.
+    leases: BTreeMap<i64, u64>,
 }
 
 impl<'a> Makers<'a> {
@@ -52,6 +54,7 @@ impl<'a> Makers<'a> {
         known: &Known,
         traces: &HashMap<u64, Vec<Trace<'a>>>,
         strangers: bool,
+        in_time: bool,
     ) -> Makers<'a> {
         let seen: HashSet<&str> = traces.values().flatten().filter_map(|trace| trace.put).collect();
         let mut makers = Makers {
@@ -62,7 +65,7 @@ impl<'a> Makers<'a> {
             deletes: Vec::new(),
             joins: HashMap::new(),
             leaves: HashMap::new(),
-            leases: BTreeSet::new(),
+            leases: BTreeMap::new(),
         };
         for (index, record) in history.iter().enumerate() {
             match &record.request {
@@ -70,7 +73,7 @@ impl<'a> Makers<'a> {
                     name,
                     lease: Some(lease),
                 } => {
-                    makers.leases.insert(*lease);
+                    makers.leases.insert(*lease, 0);
                     let key = owner_key(name, *lease);
                     makers.joins.entry(key.clone()).or_default().push(index);
                     if record.is_unknown() {
@@ -79,18 +82,22 @@ impl<'a> Makers<'a> {
                 }
                 Request::LockRelease { key, .. } => makers.leaves.entry(key.clone()).or_default().push(index),
                 Request::LeaseGrant { lease, .. } | Request::LeaseRevoke { lease } => {
-                    makers.leases.insert(*lease);
+                    makers.leases.insert(*lease, 0);
                 }
                 Request::Put {
                     lease: Some(lease), ..
                 } => {
-                    makers.leases.insert(*lease);
+                    makers.leases.insert(*lease, 0);
                 }
                 _ => {}
             }
             if record.is_unknown() {
                 makers.add_write(index, known.before(record.start_ns), &seen);
             }
+        }
+        if in_time {
+            let until = |(lease, life): (i64, Life<'_>)| (lease, life.certain_until_ns());
+            makers.leases.extend(lives(history).into_iter().map(until));
         }
         makers
     }
@@ -117,8 +124,15 @@ impl<'a> Makers<'a> {
         }
     }
 
-    /// Who may have made `revision`, of which this was seen, in the state before it; the likeliest first.
-    pub(super) fn of_revision(&self, revision: u64, traces: &[Trace<'a>], store: &Store<'a>) -> Vec<Maker> {
+    /// Who may have made `revision`, of which this was seen, in the state before it; the likeliest first. `by_ns`: when it
+    /// was there for sure.
+    pub(super) fn of_revision(
+        &self,
+        revision: u64,
+        by_ns: Option<u64>,
+        traces: &[Trace<'a>],
+        store: &Store<'a>,
+    ) -> Vec<Maker> {
         let mut makers = Vec::new();
         if traces.is_empty() && self.strangers {
             makers.push(Maker::Stranger(revision));
@@ -166,12 +180,11 @@ impl<'a> Makers<'a> {
         }
         if traces.iter().all(|trace| trace.put.is_none()) {
             let attached = store.leases_of(traces.first().map(|trace| trace.key));
-            makers.extend(
-                attached
-                    .into_iter()
-                    .filter(|lease| self.leases.contains(lease))
-                    .map(Maker::LeaseEnd),
-            );
+            let may_end = |lease: &i64| {
+                let until_ns = self.leases.get(lease);
+                until_ns.is_some_and(|until_ns| by_ns.is_none_or(|by_ns| *until_ns <= by_ns))
+            };
+            makers.extend(attached.into_iter().filter(may_end).map(Maker::LeaseEnd));
         }
         makers
     }

@@ -86,13 +86,14 @@ fn replay<'a>(
         writers: &writers,
         strangers: settings.strangers,
         in_line: true,
+        in_time: true,
         told: Told::of(history),
     };
     if let Ok(replayed) = replay.run(|_| true) {
         return Ok((replayed, None));
     }
-    // Whether locks were given in turn, and watches told what was, is for their own checkers.
-    (replay.in_line, replay.told) = (false, Told::default());
+    // Whether locks were given in turn, leases lasted, and watches told what was, is for their own checkers.
+    (replay.in_line, replay.in_time, replay.told) = (false, false, Told::default());
     match replay.run(|_| true) {
         Ok(replayed) => Ok((replayed, None)),
         Err(failure) => Ok((replay.run(|record| !past(record))?, Some(failure))),

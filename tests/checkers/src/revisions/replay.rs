@@ -45,6 +45,8 @@ pub(super) struct Replay<'r, 'a> {
     pub(super) strangers: bool,
     /// Whether who was given a lock must have been the first in its line.
     pub(super) in_line: bool,
+    /// Whether a lease ends no earlier than it may.
+    pub(super) in_time: bool,
     /// What watches say of what happened.
     pub(super) told: Told<'a>,
 }
@@ -58,7 +60,7 @@ impl<'a> Replay<'_, 'a> {
         let last = self.known.last().max(traces.keys().copied().max().unwrap_or(0));
         let mut run = Run {
             replay: self,
-            makers: Makers::of(self.history, self.known, &traces, self.strangers),
+            makers: Makers::of(self.history, self.known, &traces, self.strangers, self.in_time),
             reads,
             traces,
             store: Store::new(self.names),
@@ -333,7 +335,8 @@ impl<'a> Run<'_, 'a> {
     /// Finds somebody for a revision that nobody claims.
     fn choose(&mut self, revision: u64) -> Result<(), Wrong> {
         let traces = self.traces.get(&revision).map_or(&[][..], Vec::as_slice);
-        let mut makers = self.makers.of_revision(revision, traces, &self.store);
+        let by_ns = self.replay.known.since(revision);
+        let mut makers = self.makers.of_revision(revision, by_ns, traces, &self.store);
         makers.retain(|maker| !self.used.contains(maker));
         makers.reverse();
         let changes = self.store.changes.len();
