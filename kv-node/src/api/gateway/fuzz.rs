@@ -7,11 +7,11 @@ use prost_reflect::{DynamicMessage, MethodDescriptor};
 
 use super::{
     json::{self, Splitter},
-    routes::Routes,
+    routes::ROUTES,
 };
 use crate::api::fuzz::known;
 
-static METHODS: LazyLock<Vec<MethodDescriptor>> = LazyLock::new(|| Routes::new().all().cloned().collect());
+static METHODS: LazyLock<Vec<MethodDescriptor>> = LazyLock::new(|| ROUTES.all().cloned().collect());
 
 /// Reads these bytes, but the first, as the body of a request to the path of which the first one is the number.
 ///

@@ -33,7 +33,7 @@ use tonic::{Status, metadata::MetadataMap};
 
 use self::{
     call::{Caller, Services},
-    routes::Routes,
+    routes::ROUTES,
 };
 use super::{
     body::{self, BodyError},
@@ -50,7 +50,6 @@ const TOKEN: HeaderName = HeaderName::from_static("token");
 /// What a request of the gateway needs.
 struct Gateway {
     api: Api,
-    routes: Routes,
     services: Services,
     /// Largest JSON object that is read. Base64 makes three bytes four: what is larger than this is, decoded,
     /// too large for a message.
@@ -68,7 +67,6 @@ pub(super) fn is_path(path: &str) -> bool {
 pub(super) fn router(api: Api, services: Router, message_bytes_max: usize) -> Router {
     let gateway = Arc::new(Gateway {
         api,
-        routes: Routes::new(),
         services: Services::new(services),
         json_bytes_max: message_bytes_max * 2,
     });
@@ -84,7 +82,7 @@ async fn serve(State(gateway): State<Arc<Gateway>>, request: Request<Body>) -> R
     let method = PREFIXES
         .iter()
         .find_map(|prefix| path.strip_prefix(prefix))
-        .and_then(|path| gateway.routes.get(path));
+        .and_then(|path| ROUTES.get(path));
     let Some(method) = method else {
         return answer::no_such_path(path);
     };

@@ -1,6 +1,6 @@
 //! Which path is which method.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::LazyLock};
 
 use prost_reflect::{DescriptorPool, MethodDescriptor};
 
@@ -105,11 +105,14 @@ const TABLE: [Service; 8] = [
     ),
 ];
 
+/// Made once: what is known of the methods is decoded for it, which takes milliseconds.
+pub(super) static ROUTES: LazyLock<Routes> = LazyLock::new(Routes::new);
+
 /// The table, with what is known of each method.
 pub(super) struct Routes(BTreeMap<String, MethodDescriptor>);
 
 impl Routes {
-    pub(super) fn new() -> Routes {
+    fn new() -> Routes {
         let pool = DescriptorPool::decode(kv_proto::FILE_DESCRIPTOR_SET).expect("the build wrote it");
         let mut routes = BTreeMap::new();
         for (prefix, service, methods) in TABLE {
@@ -144,7 +147,7 @@ mod tests {
 
     #[test]
     fn every_method_has_a_path() {
-        let routes = Routes::new();
+        let routes = &*ROUTES;
         let pool = routes.0["kv/range"].parent_pool().clone();
         let without: Vec<String> = pool
             .services()
