@@ -5,6 +5,7 @@
 //! `sync_dir` of the directory, and nothing else does.
 
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// A directory that belongs to one log.
@@ -72,6 +73,16 @@ pub trait DiskFile: Send + Sync + 'static {
     /// # Errors
     /// `StorageFull`, or whatever the disk says.
     fn allocate(&self, size: u64) -> io::Result<()>;
+
+    /// Writes zeros to a range that is allocated and was never written: it reads as before, but a file system that
+    /// notes which blocks were written has noted it, and syncs of what is written there later need not wait for its
+    /// journal. Does nothing where that is no help.
+    ///
+    /// # Errors
+    /// Whatever the disk says.
+    fn clear(&self, _range: Range<u64>) -> io::Result<()> {
+        Ok(())
+    }
 
     /// Makes data and size durable.
     ///

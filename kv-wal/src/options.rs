@@ -97,6 +97,14 @@ impl Options {
         self.segment_bytes as u32
     }
 
+    /// Pause between two purged segments that are deleted. Who drives the log by hand sees them go at once.
+    pub(crate) fn removal_pause(&self) -> Duration {
+        match self.drive {
+            Drive::Thread => Duration::from_millis(50),
+            Drive::Caller => Duration::ZERO,
+        }
+    }
+
     /// Refuses options that contradict each other.
     pub(crate) fn check(&self) -> Result<(), OpenError> {
         let refuse = |text: String| Err(OpenError::Options(text));

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -105,6 +106,15 @@ impl DiskFile for RealFile {
                 Err(error) => return Err(error.into()),
             }
         }
+    }
+
+    fn clear(&self, range: Range<u64>) -> io::Result<()> {
+        const ZEROS: &[u8] = &[0; 64 << 10];
+        for offset in range.clone().step_by(ZEROS.len()) {
+            let count = (range.end - offset).min(ZEROS.len() as u64);
+            self.file.write_all_at(&ZEROS[..count as usize], offset)?;
+        }
+        Ok(())
     }
 
     fn sync_data(&self) -> io::Result<()> {

@@ -80,9 +80,10 @@ pub(crate) fn recover(disk: &dyn Disk, options: &Options) -> Result<Recovered, O
     };
     remove_spare(disk).map_err(OpenError::io("removing the spare segment"))?;
     let purged = recovered.state.purged.map(|position| position.index);
-    let removed = remove_purged(disk, &mut recovered.segments, purged)
-        .map_err(OpenError::io("removing purged segments"))?;
-    recovered.report.removed_segments = removed.len();
+    while is_oldest_purged(&recovered.segments, purged) {
+        remove_oldest(disk, &mut recovered.segments).map_err(OpenError::io("removing purged segments"))?;
+        recovered.report.removed_segments += 1;
+    }
     recovered.report.entries = recovered.index.len() as u64;
     recovered.report.duration = started.elapsed();
     Ok(recovered)
@@ -341,25 +342,21 @@ fn repair(file: &dyn DiskFile, tail: Tail) -> std::io::Result<()> {
     file.sync_data()
 }
 
-/// Deletes the oldest segments while all their entries are purged; never the last. Returns their numbers.
-///
-/// Each removal is made durable before the next, so that a crash leaves no gap in the numbers.
-pub(crate) fn remove_purged(
-    disk: &dyn Disk,
-    segments: &mut VecDeque<Segment>,
-    purged: Option<u64>,
-) -> std::io::Result<Vec<u32>> {
-    let mut removed = Vec::new();
-    while segments.len() > 1
+/// Whether all entries of the oldest segment are purged; never of the last one.
+pub(crate) fn is_oldest_purged(segments: &VecDeque<Segment>, purged: Option<u64>) -> bool {
+    segments.len() > 1
         && segments[0]
             .max_index
             .is_none_or(|max| purged.is_some_and(|upto| max <= upto))
-    {
-        let number = segments[0].number;
-        disk.remove(&file_name(number))?;
-        disk.sync_dir()?;
-        segments.pop_front();
-        removed.push(number);
-    }
-    Ok(removed)
+}
+
+/// Deletes the oldest segment and returns its number.
+///
+/// Its removal is made durable before the next, so that a crash leaves no gap in the numbers.
+pub(crate) fn remove_oldest(disk: &dyn Disk, segments: &mut VecDeque<Segment>) -> std::io::Result<u32> {
+    let number = segments[0].number;
+    disk.remove(&file_name(number))?;
+    disk.sync_dir()?;
+    segments.pop_front();
+    Ok(number)
 }

@@ -26,16 +26,25 @@ impl Shared {
     fn run(&self) {
         let _alarm = Alarm(self);
         loop {
-            let driven = self.writer.lock().step(self, false);
+            let (driven, removal_due) = {
+                let mut writer = self.writer.lock();
+                (writer.step(self, false), writer.removal_due())
+            };
             let mut state = self.state.lock();
-            match driven {
-                Driven::Worked => {}
-                Driven::Idle | Driven::Failed => {
+            match (driven, removal_due) {
+                (Driven::Worked, _) => {}
+                (Driven::Idle, Some(due)) => {
+                    while !state.has_work()
+                        && !state.closing
+                        && !self.wake.wait_until(&mut state, due).timed_out()
+                    {}
+                }
+                (Driven::Idle | Driven::Failed, _) => {
                     while !state.has_work() && !state.closing {
                         self.wake.wait(&mut state);
                     }
                 }
-                Driven::Full => {
+                (Driven::Full, _) => {
                     let until = Instant::now() + self.options.full_retry;
                     while !state.closing && !self.wake.wait_until(&mut state, until).timed_out() {}
                 }

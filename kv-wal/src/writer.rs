@@ -52,10 +52,16 @@ pub(crate) struct Writer {
     /// The last one is written to.
     segments: VecDeque<Segment>,
     end: End,
+    /// Up to where the active segment is known to be cleared.
+    cleared: u32,
     /// As of the last record encoded.
     state: LogState,
     spare: Option<Arc<dyn DiskFile>>,
     spare_retry_at: Option<Instant>,
+    /// Up to where the log is purged, durably.
+    purged: Option<u64>,
+    removal_pause: Duration,
+    removed_at: Option<Instant>,
     /// Encoded records that belong at `end.written`.
     buffer: Vec<u8>,
     batch: Option<Progress>,
@@ -71,7 +77,6 @@ struct Progress {
     encoded: usize,
     /// Index, ticket and place of the entries among them.
     placed: Vec<(u64, u64, Location)>,
-    purged: bool,
 }
 
 impl Writer {
@@ -93,9 +98,13 @@ impl Writer {
             on_sync: options.on_sync.clone(),
             segments,
             end,
+            cleared: 0,
+            purged: state.purged.map(|position| position.index),
             state,
             spare: None,
             spare_retry_at: None,
+            removal_pause: options.removal_pause(),
+            removed_at: None,
             buffer: Vec::new(),
             batch: None,
             syncs: 0,
@@ -114,14 +123,22 @@ impl Writer {
             return self.abandon(shared);
         }
         let Some(mut progress) = self.batch.take().or_else(|| self.take(shared, all)) else {
-            return Driven::Idle;
+            return match self.remove_purged(shared) {
+                Ok(()) => Driven::Idle,
+                Err(error) => self.fail(shared, &error),
+            };
         };
         match self.write(&mut progress) {
             Ok(()) => self.finish(shared, progress),
             Err(WriteError::Full(error)) => {
                 self.batch = Some(progress);
                 self.note_stall(shared, &error);
-                Driven::Full
+                // Whatever can be removed makes room.
+                self.removed_at = None;
+                match self.remove_purged(shared) {
+                    Ok(()) => Driven::Full,
+                    Err(error) => self.fail(shared, &error),
+                }
             }
             Err(WriteError::Fatal(error)) => {
                 self.batch = Some(progress);
@@ -136,7 +153,6 @@ impl Writer {
             batch,
             encoded: 0,
             placed: Vec::new(),
-            purged: false,
         })
     }
 
@@ -149,12 +165,8 @@ impl Writer {
                 self.roll()?;
             }
             let location = self.encode(record);
-            match record {
-                Record::Entry { ticket, entry } => {
-                    progress.placed.push((entry.position.index, *ticket, location));
-                }
-                Record::Purge(_) => progress.purged = true,
-                _ => {}
+            if let Record::Entry { ticket, entry } = record {
+                progress.placed.push((entry.position.index, *ticket, location));
             }
             progress.encoded += 1;
             if self.buffer.len() >= WRITE_BYTES {
@@ -307,12 +319,14 @@ impl Writer {
             durable: HEADER_BLOCK_BYTES,
             marked: false,
         };
+        self.cleared = 0;
         Ok(())
     }
 
     /// The batch is durable: says so, in order, and then does what nobody waits for.
     fn finish(&mut self, shared: &Shared, progress: Progress) -> Driven {
         self.stall_warned_at = None;
+        self.purged = self.state.purged.map(|position| position.index);
         {
             let mut state = shared.state.lock();
             for segment in &self.segments {
@@ -330,7 +344,7 @@ impl Writer {
         for done in progress.batch.dones {
             done(Ok(()));
         }
-        match self.tidy(shared, progress.purged) {
+        match self.tidy(shared) {
             Ok(()) => Driven::Worked,
             Err(error) => self.fail(shared, &error),
         }

@@ -6,11 +6,11 @@ use std::io::ErrorKind;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::channel;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use kv_wal::sim::{Crash, Fault, SimDisk};
-use kv_wal::{Disk, Driven, MAX_STATE_BYTES, OpenError, Options, Position, Wal};
+use kv_wal::{Disk, Drive, Driven, MAX_STATE_BYTES, OpenError, Options, Position, Wal};
 use support::{Model, Run, driven, entry, reply, small};
 
 const SEGMENT_BYTES: u64 = 12 << 10;
@@ -352,6 +352,33 @@ fn purged_segments_are_deleted_and_the_vote_outlives_them() {
         (wal.purged(), wal.last()),
         (Some(Position::new(1, 97)), Some(Position::new(1, 99)))
     );
+}
+
+/// The thread deletes one after the other, with pauses, and needs no new writes for it.
+#[test]
+fn purged_segments_go_by_themselves() {
+    let disk = SimDisk::new();
+    let options = Options {
+        drive: Drive::Thread,
+        ..driven(SEGMENT_BYTES)
+    };
+    let wal = open(&disk, options);
+    let wait = |ask: &dyn Fn(Done)| {
+        let (sender, result) = channel();
+        ask(Box::new(move |done| sender.send(done).unwrap()));
+        result.recv().unwrap().unwrap();
+    };
+    for index in 0..100 {
+        wait(&|done| wal.append(vec![entry(1, index, &[1; 500])], done));
+    }
+    assert!(wal.stats().segments > 5);
+    wait(&|done| wal.purge(Position::new(1, 97), done));
+    let give_up = Instant::now() + Duration::from_secs(30);
+    while wal.stats().segments > 2 {
+        assert!(Instant::now() < give_up, "{:?}", wal.stats());
+        std::thread::yield_now();
+    }
+    assert_eq!(wal.last(), Some(Position::new(1, 99)));
 }
 
 #[test]

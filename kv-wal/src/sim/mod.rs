@@ -14,6 +14,7 @@ mod random;
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
@@ -366,6 +367,17 @@ impl DiskFile for SimFile {
                 Ok(())
             }
         }
+    }
+
+    /// Changes nothing, and sees to it that there was nothing.
+    fn clear(&self, range: Range<u64>) -> io::Result<()> {
+        let mut world = self.world.lock();
+        world.powered()?;
+        let visible = world.file(self.boot, self.id)?.visible();
+        let cleared = visible.get(range.start as usize..range.end as usize);
+        let is_zero = cleared.is_some_and(|bytes| bytes.iter().all(|byte| *byte == 0));
+        assert!(is_zero, "what was written is cleared, or what is not allocated");
+        Ok(())
     }
 
     fn sync_data(&self) -> io::Result<()> {

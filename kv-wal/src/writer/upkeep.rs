@@ -1,4 +1,4 @@
-//! What the writer does after a batch, when nobody waits for it: deletes purged segments, allocates ahead,
+//! What the writer does after a batch, when nobody waits for it: deletes purged segments, allocates and clears ahead,
 //! and leaves the mark that proves the batch durable.
 
 use std::time::Instant;
@@ -6,27 +6,45 @@ use std::time::Instant;
 use super::Writer;
 use crate::error::WriteError;
 use crate::format::{HEADER_BLOCK_BYTES, Kind, Slot, encode, encoded_bytes, segment_seed};
-use crate::recovery::remove_purged;
+use crate::recovery::{is_oldest_purged, remove_oldest};
 use crate::segment::make_spare;
 use crate::shared::Shared;
 
+/// How much of a segment is cleared at once: a write that the next sync has to wait for, so not too much.
+const CLEAR_BYTES: u32 = 256 << 10;
+
 impl Writer {
     /// After a batch: delete what was purged, allocate ahead, leave a durable mark.
-    pub(super) fn tidy(&mut self, shared: &Shared, purged: bool) -> std::io::Result<()> {
-        if purged {
-            let upto = self.state.purged.map(|position| position.index);
-            let removed = remove_purged(self.disk.as_ref(), &mut self.segments, upto)?;
-            let mut state = shared.state.lock();
-            for number in removed {
-                state.files.remove(&number);
-            }
-            self.publish(&mut state.counters);
-        }
+    pub(super) fn tidy(&mut self, shared: &Shared) -> std::io::Result<()> {
+        self.remove_purged(shared)?;
         self.allocate_ahead(shared)?;
+        self.clear_ahead();
         if shared.state.lock().has_work() {
             return Ok(());
         }
         self.mark()
+    }
+
+    /// Deletes segments of which everything is purged, with a pause between them: the file system takes milliseconds for
+    /// each, and a batch that comes meanwhile waits.
+    pub(super) fn remove_purged(&mut self, shared: &Shared) -> std::io::Result<()> {
+        while self.removal_due().is_some_and(|at| at <= Instant::now()) {
+            let number = remove_oldest(self.disk.as_ref(), &mut self.segments)?;
+            self.removed_at = Some(Instant::now());
+            let mut state = shared.state.lock();
+            state.files.remove(&number);
+            self.publish(&mut state.counters);
+        }
+        Ok(())
+    }
+
+    /// When the next segment is to be deleted, if one is.
+    pub(crate) fn removal_due(&self) -> Option<Instant> {
+        let due = || {
+            self.removed_at
+                .map_or_else(Instant::now, |at| at + self.removal_pause)
+        };
+        is_oldest_purged(&self.segments, self.purged).then(due)
     }
 
     /// Allocates the next segment once the active one is half full, so that a full disk is met here and
@@ -53,6 +71,20 @@ impl Writer {
         self.spare_retry_at = None;
         shared.state.lock().counters.no_room_ahead = false;
         Ok(())
+    }
+
+    /// Clears the next stretch of the active segment, once the last one is half used up. An error is of no
+    /// consequence: a record that is written there meets it again.
+    fn clear_ahead(&mut self) {
+        let (written, bytes) = (self.end.written, self.active().bytes);
+        let from = self.cleared.max(written);
+        if from < bytes && from - written < CLEAR_BYTES / 2 {
+            self.cleared = from.saturating_add(CLEAR_BYTES).min(bytes);
+            let range = u64::from(from)..u64::from(self.cleared);
+            if let Err(error) = self.active().file.clear(range) {
+                tracing::debug!(%error, "the log's segment cannot be cleared ahead");
+            }
+        }
     }
 
     /// Leaves a record behind the last batch that says it is durable. Not synced: it costs nothing, and a
