@@ -20,8 +20,6 @@ use crate::{
 
 /// Bytes that are written to the new generation at once.
 const BATCH_BYTES: u64 = 1 << 20;
-/// Bytes after which they are made durable. At the end that would hold up for seconds whoever else syncs to the disk.
-const SYNC_BYTES: u64 = 8 << 20;
 
 impl From<Damage> for SnapshotError {
     fn from(damage: Damage) -> Self {
@@ -40,7 +38,6 @@ pub struct Install {
     facts: FactTally,
     builder: Builder,
     batch: Batch,
-    unsynced_bytes: u64,
     ended: bool,
     engine: Arc<dyn Engine>,
     /// Last, see `Live`.
@@ -93,7 +90,6 @@ impl Store {
             facts: FactTally::default(),
             builder: Builder::default(),
             batch: Batch::default(),
-            unsynced_bytes: 0,
             ended: false,
             engine,
             generation,
@@ -268,13 +264,7 @@ impl Install {
     }
 
     fn write(&mut self) -> Result<(), SnapshotError> {
-        self.unsynced_bytes += self.batch.bytes();
-        self.engine.batch(&std::mem::take(&mut self.batch))?;
-        if self.unsynced_bytes >= SYNC_BYTES {
-            self.unsynced_bytes = 0;
-            self.engine.sync()?;
-        }
-        Ok(())
+        Ok(self.engine.batch(&std::mem::take(&mut self.batch))?)
     }
 
     /// Ends it: writes the rest, makes all of it durable, and reads it again as a store that opens would.

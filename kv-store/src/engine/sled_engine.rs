@@ -1,9 +1,9 @@
 //! The engine on disk: one tree of sled 0.34.
 
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     ffi::OsString,
-    fs::File,
+    fs::{DirEntry, File},
     io,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
@@ -25,8 +25,18 @@ use super::{
 /// first. sled itself has no bound, so a writer faster than the disk would fill the memory.
 const UNFLUSHED_BYTES_MAX: u64 = 4 << 20;
 
-/// Files that are synced together.
-const BLOBS_AT_ONCE: usize = 64;
+/// Bytes of batches after which everything is made durable, without being asked to: what is left for a sync at the end of
+/// much work holds up for seconds whoever else syncs to the disk, the log first of all.
+const UNSYNCED_BYTES_MAX: u64 = 8 << 20;
+
+/// Where sled keeps pages that are files of their own.
+const BLOBS: &str = "blobs";
+
+/// With more of them the size on disk is no longer counted whenever it is asked for.
+const BLOBS_COUNTED_MAX: u64 = 64;
+
+/// Files that are synced together, of some 150 KiB each: few, so that a sync of the log gets in between.
+const BLOBS_AT_ONCE: usize = 8;
 
 /// How long an engine of this process that still closes is waited for. sled's threads hold its
 /// file for a moment after the last handle is gone.
@@ -69,7 +79,16 @@ pub struct SledEngine {
     guard: Guard,
     reserve_bytes: u64,
     unflushed_bytes: AtomicU64,
-    synced_blobs: Mutex<BTreeSet<OsString>>,
+    unsynced_bytes: AtomicU64,
+    synced_blobs: Mutex<BTreeMap<OsString, u64>>,
+    blobs: BlobCount,
+}
+
+/// Files of large pages, as they were counted last.
+#[derive(Debug, Default)]
+struct BlobCount {
+    files: AtomicU64,
+    bytes: AtomicU64,
 }
 
 impl SledEngine {
@@ -93,18 +112,22 @@ impl SledEngine {
             }
         };
         let tree = (*db).clone();
-        for dir in [dir, &dir.join("blobs")] {
+        for dir in [dir, &dir.join(BLOBS)] {
             File::open(dir)?.sync_all()?;
         }
-        Ok(Self {
+        let engine = Self {
             db: Some(db),
             tree: Some(tree),
             dir: dir.to_owned(),
             guard: Guard::default(),
             reserve_bytes: options.reserve_bytes,
             unflushed_bytes: AtomicU64::new(0),
+            unsynced_bytes: AtomicU64::new(0),
             synced_blobs: Mutex::default(),
-        })
+            blobs: BlobCount::default(),
+        };
+        engine.count_blobs()?;
+        Ok(engine)
     }
 
     fn tree(&self) -> &sled::Tree {
@@ -141,23 +164,35 @@ impl SledEngine {
         result
     }
 
+    /// Counts them anew.
+    fn count_blobs(&self) -> io::Result<u64> {
+        let (files, bytes) = lengths(&self.dir.join(BLOBS))?;
+        self.blobs.set(files, bytes);
+        Ok(bytes)
+    }
+
     /// Pages beyond a quarter of a segment (128 KiB) are files of their own, which sled never syncs.
     ///
     /// Many are on their way to the disk before the first of them is synced: the file system then makes their space and
     /// names durable at once, and not with a commit of its journal for each, which the log would wait for.
     fn sync_blobs(&self) -> Result<(), EngineError> {
-        let dir = self.dir.join("blobs");
+        let dir = self.dir.join(BLOBS);
         let mut synced = self.synced_blobs.lock();
-        let mut present = BTreeSet::new();
+        let mut present = BTreeMap::new();
         let mut new = Vec::new();
         for entry in std::fs::read_dir(&dir)? {
             let entry = entry?;
             let name = entry.file_name();
-            if !synced.contains(&name) {
-                new.push(entry.path());
-            }
-            present.insert(name);
+            let bytes = match synced.get(&name) {
+                Some(bytes) => *bytes,
+                None => {
+                    new.push(entry.path());
+                    length(&entry)?.unwrap_or(0)
+                }
+            };
+            present.insert(name, bytes);
         }
+        self.blobs.set(present.len() as u64, present.values().sum());
         for paths in new.chunks(BLOBS_AT_ONCE) {
             let files = paths.iter().filter_map(|path| open_if_there(path).transpose());
             let files = files.collect::<io::Result<Vec<File>>>()?;
@@ -172,6 +207,34 @@ impl SledEngine {
         }
         *synced = present;
         Ok(())
+    }
+}
+
+impl BlobCount {
+    fn set(&self, files: u64, bytes: u64) {
+        self.files.store(files, Ordering::Relaxed);
+        self.bytes.store(bytes, Ordering::Relaxed);
+    }
+}
+
+/// How many files are in a directory, and their bytes together.
+fn lengths(dir: &Path) -> io::Result<(u64, u64)> {
+    let (mut files, mut bytes) = (0, 0);
+    for entry in std::fs::read_dir(dir)? {
+        if let Some(length) = length(&entry?)? {
+            files += 1;
+            bytes += length;
+        }
+    }
+    Ok((files, bytes))
+}
+
+/// Bytes of a file, if it is one and still there.
+fn length(entry: &DirEntry) -> io::Result<Option<u64>> {
+    match entry.metadata() {
+        Ok(metadata) => Ok(metadata.is_file().then(|| metadata.len())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
     }
 }
 
@@ -221,6 +284,9 @@ impl Engine for SledEngine {
 
     fn batch(&self, batch: &Batch) -> Result<(), EngineError> {
         self.check_space(batch.bytes())?;
+        if self.unsynced_bytes.fetch_add(batch.bytes(), Ordering::Relaxed) > UNSYNCED_BYTES_MAX {
+            self.sync()?;
+        }
         if self.unflushed_bytes.fetch_add(batch.bytes(), Ordering::Relaxed) > UNFLUSHED_BYTES_MAX {
             self.flush()?;
         }
@@ -237,6 +303,7 @@ impl Engine for SledEngine {
     /// sled's own flush ends in `sync_file_range`, which writes no metadata and does not empty the
     /// cache of the disk: after it the file is synced through a handle of our own.
     fn sync(&self) -> Result<(), EngineError> {
+        self.unsynced_bytes.store(0, Ordering::Relaxed);
         self.flush()?;
         let synced = self.sync_blobs().and_then(|()| {
             File::open(self.dir.join("db"))?.sync_all()?;
@@ -245,19 +312,15 @@ impl Engine for SledEngine {
         self.guard.stop_writes_on_error(synced)
     }
 
+    /// Of many blobs only those count that were there at the last sync: looking at each takes too long for whoever asks
+    /// how the node is.
     fn size_bytes(&self) -> Result<u64, EngineError> {
-        let mut bytes = 0;
-        for dir in [self.dir.clone(), self.dir.join("blobs")] {
-            for entry in std::fs::read_dir(dir)? {
-                match entry?.metadata() {
-                    Ok(metadata) if metadata.is_file() => bytes += metadata.len(),
-                    Ok(_) => {}
-                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                    Err(error) => return Err(error.into()),
-                }
-            }
-        }
-        Ok(bytes)
+        let blobs = if self.blobs.files.load(Ordering::Relaxed) <= BLOBS_COUNTED_MAX {
+            self.count_blobs()?
+        } else {
+            self.blobs.bytes.load(Ordering::Relaxed)
+        };
+        Ok(lengths(&self.dir)?.1 + blobs)
     }
 }
 
@@ -272,5 +335,30 @@ impl Drop for SledEngine {
         if let Err(panic) = closed {
             tracing::error!(dir = %self.dir.display(), "sled panicked while it closed: {panic}");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As many blobs as are not counted whenever somebody asks.
+    #[test]
+    fn its_size_is_that_of_its_files_after_a_sync() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let engine = SledEngine::open(dir.path(), &SledOptions::default()).expect("opens");
+        let value = Bytes::from(vec![7; 160 << 10]);
+        for number in 0..2 * BLOBS_COUNTED_MAX {
+            let mut batch = Batch::default();
+            batch.put(number.to_be_bytes().to_vec().into(), value.clone());
+            engine.batch(&batch).expect("room");
+        }
+        engine.sync().expect("syncs");
+        assert!(engine.blobs.files.load(Ordering::Relaxed) > BLOBS_COUNTED_MAX);
+        let files = |dir: &Path| lengths(dir).expect("can be read").1;
+        assert_eq!(
+            engine.size_bytes().expect("known"),
+            files(dir.path()) + files(&dir.path().join(BLOBS))
+        );
     }
 }
