@@ -28,7 +28,7 @@ struct Found {
 pub(crate) fn nodes(dir: &Path) -> anyhow::Result<Vec<Node>> {
     let dir = dir
         .canonicalize()
-        .with_context(|| format!("no demo runs in {}: there is no such directory", dir.display()))?;
+        .with_context(|| format!("no demo runs in {}", dir.display()))?;
     let mut found = running()?;
     found.retain(|node| node.data_dir.parent() == Some(&dir));
     if found.is_empty() {
