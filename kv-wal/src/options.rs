@@ -100,7 +100,7 @@ impl Options {
     /// Pause between two purged segments that are deleted. Who drives the log by hand sees them go at once.
     pub(crate) fn removal_pause(&self) -> Duration {
         match self.drive {
-            Drive::Thread => Duration::from_millis(50),
+            Drive::Thread => Duration::from_millis(200),
             Drive::Caller => Duration::ZERO,
         }
     }

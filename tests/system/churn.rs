@@ -1,7 +1,7 @@
 //! Members that come, go, die and lose their disks under load, one after the other, on real processes.
 //!
-//! `QUORATE_CHURN=500 cargo nextest run --test system churn --no-capture` makes 500 changes; `QUORATE_CHURN_SEED` repeats
-//! a run.
+//! `QUORATE_CHURN=500 cargo test --workspace --test system churn -- --nocapture` makes 500 changes;
+//! `QUORATE_CHURN_SEED` repeats a run.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
