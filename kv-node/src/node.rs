@@ -466,7 +466,12 @@ impl Node {
         &self.inner.membership
     }
 
-    /// Hands leadership over to a voter, if this node leads; `false`: it has not taken over by the deadline.
+    /// Whether a member votes. One that a client has added as a voter does not before it has caught up.
+    pub fn is_voter(&self, id: u64) -> bool {
+        upkeep::is_voter(&self.inner.raft, id)
+    }
+
+    /// Hands leadership over to a voter, if this node leads; `false`: it is none, or has not taken over by the deadline.
     pub async fn transfer_leader(&self, to: u64, deadline: Instant) -> bool {
         let timeout = deadline.saturating_duration_since(Instant::now());
         upkeep::transfer_leader(&self.inner.raft, to, timeout).await

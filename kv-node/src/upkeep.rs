@@ -58,9 +58,12 @@ pub(crate) async fn hand_over(raft: &Raft) {
     }
 }
 
-/// Makes a voter lead in the place of this node; `false`: it has not taken over in time.
+/// Makes a voter lead in the place of this node; `false`: it is none, or has not taken over in time.
+///
+/// openraft would hand over to anybody, and a leader that does leads no more: a learner never takes over, and where there is
+/// no other voter nobody does.
 pub(crate) async fn transfer_leader(raft: &Raft, to: u64, timeout: Duration) -> bool {
-    if raft.trigger().transfer_leader(to).await.is_err() {
+    if !is_voter(raft, to) || raft.trigger().transfer_leader(to).await.is_err() {
         return false;
     }
     let handed = raft
@@ -68,6 +71,14 @@ pub(crate) async fn transfer_leader(raft: &Raft, to: u64, timeout: Duration) -> 
         .metrics(|m| m.current_leader == Some(to), "handover")
         .await;
     handed.is_ok()
+}
+
+/// Whether a member votes, also once a change of the membership that is under way is done.
+pub(crate) fn is_voter(raft: &Raft, id: u64) -> bool {
+    let metrics = raft.metrics();
+    let metrics = metrics.borrow_watched();
+    let configs = metrics.membership_config.membership().get_joint_config();
+    configs.iter().all(|voters| voters.contains(&id))
 }
 
 /// Frees what compaction gave up, a slice at a time.

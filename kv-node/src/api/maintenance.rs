@@ -13,11 +13,7 @@ use super::{
     ops::{ETCD_CLUSTER_VERSION, ETCD_VERSION},
     session::Session,
 };
-use crate::{
-    backup,
-    blocking::elsewhere,
-    node::{MemberInfo, ProposeError},
-};
+use crate::{backup, blocking::elsewhere, node::ProposeError};
 
 /// The service.
 pub(super) struct MaintenanceService(pub(super) Api);
@@ -131,8 +127,7 @@ impl MaintenanceService {
         if node.status().leader != Some(own) {
             return Err(UpkeepError::NotLeader.into());
         }
-        let is_voter = |member: &MemberInfo| member.id == request.target_id && !member.is_learner;
-        if !node.members().iter().any(is_voter) {
+        if !node.is_voter(request.target_id) {
             return Err(UpkeepError::BadTransferee.into());
         }
         if request.target_id != own && !node.transfer_leader(request.target_id, self.0.deadline()).await {

@@ -115,6 +115,15 @@ async fn members_are_changed_and_refused_as_etcd_does() {
         refusal(cluster.member_add(add("http://127.0.0.1:5", false)).await),
         not_enough
     );
+    let target_id = voter.member.as_ref().unwrap().id;
+    let moved = server
+        .maintenance()
+        .move_leader(pb::MoveLeaderRequest { target_id });
+    assert_eq!(
+        refusal(moved.await),
+        failed("etcdserver: bad leader transferee"),
+        "it has no vote yet, and could not take over"
+    );
     let put = pb::PutRequest {
         key: "still".into(),
         ..Default::default()
