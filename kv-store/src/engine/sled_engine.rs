@@ -232,7 +232,7 @@ fn lengths(dir: &Path) -> io::Result<(u64, u64)> {
 /// Bytes of a file, if it is one and still there.
 fn length(entry: &DirEntry) -> io::Result<Option<u64>> {
     match entry.metadata() {
-        Ok(metadata) => Ok(metadata.is_file().then(|| metadata.len())),
+        Ok(metadata) => Ok(metadata.is_file().then_some(metadata.len())),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
     }
