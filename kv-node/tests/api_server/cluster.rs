@@ -116,11 +116,9 @@ async fn members_are_changed_and_refused_as_etcd_does() {
         not_enough
     );
     let target_id = voter.member.as_ref().unwrap().id;
-    let moved = server
-        .maintenance()
-        .move_leader(pb::MoveLeaderRequest { target_id });
+    let mut maintenance = server.maintenance();
     assert_eq!(
-        refusal(moved.await),
+        refusal(maintenance.move_leader(pb::MoveLeaderRequest { target_id }).await),
         failed("etcdserver: bad leader transferee"),
         "it has no vote yet, and could not take over"
     );
