@@ -49,7 +49,7 @@ fn the_report_tells_what_was_checked() {
 }
 
 fn all_is_well(lines: &[&str]) {
-    let history = history::read(lines.join("\n").as_bytes()).unwrap();
+    let history = history::read(lines.join("\n").as_bytes()).expect("it is a history");
     for check in check(&history, &Settings::default()).checks {
         let trivial = check.checker.contains("trivial");
         assert!(trivial || check.verdict == Verdict::Ok, "{check:?}");
