@@ -76,13 +76,11 @@ pub trait DiskFile: Send + Sync + 'static {
 
     /// Writes zeros to a range that is allocated and was never written: it reads as before, but a file system that
     /// notes which blocks were written has noted it, and syncs of what is written there later need not wait for its
-    /// journal. Does nothing where that is no help.
+    /// journal.
     ///
     /// # Errors
     /// Whatever the disk says.
-    fn clear(&self, _range: Range<u64>) -> io::Result<()> {
-        Ok(())
-    }
+    fn clear(&self, range: Range<u64>) -> io::Result<()>;
 
     /// Makes data and size durable.
     ///

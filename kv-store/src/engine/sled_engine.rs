@@ -80,7 +80,9 @@ pub struct SledEngine {
     reserve_bytes: u64,
     unflushed_bytes: AtomicU64,
     unsynced_bytes: AtomicU64,
+    /// With their sizes. Locked as long as a sync takes.
     synced_blobs: Mutex<BTreeMap<OsString, u64>>,
+    /// For those who cannot wait for a sync.
     blobs: BlobCount,
 }
 
@@ -173,7 +175,7 @@ impl SledEngine {
 
     /// Pages beyond a quarter of a segment (128 KiB) are files of their own, which sled never syncs.
     ///
-    /// Many are on their way to the disk before the first of them is synced: the file system then makes their space and
+    /// Some are on their way to the disk before the first of them is synced: the file system then makes their space and
     /// names durable at once, and not with a commit of its journal for each, which the log would wait for.
     fn sync_blobs(&self) -> Result<(), EngineError> {
         let dir = self.dir.join(BLOBS);

@@ -14,7 +14,7 @@ use crate::shared::Shared;
 const CLEAR_BYTES: u32 = 256 << 10;
 
 impl Writer {
-    /// After a batch: delete what was purged, allocate ahead, leave a durable mark.
+    /// After a batch: delete what was purged, allocate and clear ahead, leave a durable mark.
     pub(super) fn tidy(&mut self, shared: &Shared) -> std::io::Result<()> {
         self.remove_purged(shared)?;
         self.allocate_ahead(shared)?;
