@@ -34,7 +34,6 @@ impl Maker {
 /// All that may make revisions.
 pub(super) struct Makers<'a> {
     history: &'a [Record],
-    strangers: bool,
     /// For each write with an unknown outcome, the newest revision that was known before it began.
     /// (Without those of which something was seen: they have their revision.)
     writes: Vec<(usize, u64)>,
@@ -53,13 +52,11 @@ impl<'a> Makers<'a> {
         history: &'a [Record],
         known: &Known,
         traces: &HashMap<u64, Vec<Trace<'a>>>,
-        strangers: bool,
         in_time: bool,
     ) -> Makers<'a> {
         let seen: HashSet<&str> = traces.values().flatten().filter_map(|trace| trace.put).collect();
         let mut makers = Makers {
             history,
-            strangers,
             writes: Vec::new(),
             by_value: HashMap::new(),
             deletes: Vec::new(),
@@ -134,9 +131,6 @@ impl<'a> Makers<'a> {
         store: &Store<'a>,
     ) -> Vec<Maker> {
         let mut makers = Vec::new();
-        if traces.is_empty() && self.strangers {
-            makers.push(Maker::Stranger(revision));
-        }
         let writes = match traces.first() {
             None => &self.writes[..],
             Some(Trace { put: Some(value), .. }) => self.by_value.get(value).map_or(&[][..], Vec::as_slice),

@@ -5,7 +5,7 @@
 //! outcome, the end of a lease); if nothing later contradicts, it was that one, and what is left over never happened.
 
 use std::collections::{HashMap, HashSet};
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use super::apart::Apart;
 use super::known::{self, Known, Trace};
@@ -55,12 +55,26 @@ impl<'a> Replay<'_, 'a> {
     /// With the reads that `include` says.
     pub(super) fn run(&self, include: impl Fn(&Record) -> bool) -> Result<Replayed<'a>, Failure> {
         let reads = reads(self.history, include);
+        let failure = match self.run_after(0, reads.clone()) {
+            Ok(replayed) => return Ok(replayed),
+            Err(failure) => failure,
+        };
+        // Nobody knows of a write that was lost before anything was known, but what it did may be met later.
+        let unheard = unheard_at_first(self.history, self.known);
+        let replayed = (unheard > 0).then(|| self.run_after(unheard, reads));
+        replayed.and_then(Result::ok).ok_or(failure)
+    }
+
+    /// After as many revisions, at most, that nobody knows of.
+    fn run_after(&self, unheard: u64, reads: Vec<(u64, usize)>) -> Result<Replayed<'a>, Failure> {
         let traces = known::traces(self.history, self.writers);
         let base = base(self.writers, &traces, self.history);
+        let first = base.saturating_sub(unheard) + 1;
         let last = self.known.last().max(traces.keys().copied().max().unwrap_or(0));
         let mut run = Run {
             replay: self,
-            makers: Makers::of(self.history, self.known, &traces, self.strangers, self.in_time),
+            makers: Makers::of(self.history, self.known, &traces, self.in_time),
+            strangers_until: if self.strangers { u64::MAX } else { base },
             reads,
             traces,
             store: Store::new(self.names),
@@ -73,9 +87,9 @@ impl<'a> Replay<'_, 'a> {
             again_max: AGAIN_MIN.max((last - base) * AGAIN_PER_REVISION_MAX),
             furthest: None,
         };
-        run.read_before(base)
+        run.read_before(first)
             .map_err(|wrong| Failure::Violation(wrong.why))?;
-        run.to(base, last)?;
+        run.replay(first..=last)?;
         Ok(Replayed {
             lease_ends: run.lease_ends(),
             guesses: run
@@ -129,7 +143,8 @@ impl<'a> Remains<'a> {
     }
 }
 
-/// The revision before everything that the history knows of; the keys of the run are absent then.
+/// The revision before everything that the history knows of. The keys of the run are absent then, if no write was lost
+/// before anything was known.
 fn base(writers: &HashMap<u64, usize>, traces: &HashMap<u64, Vec<Trace<'_>>>, history: &[Record]) -> u64 {
     let made = writers.keys().chain(traces.keys()).map(|revision| revision - 1);
     let read = history
@@ -141,6 +156,12 @@ fn base(writers: &HashMap<u64, usize>, traces: &HashMap<u64, Vec<Trace<'_>>>, hi
                 .map(|answer| answer.revision)
         });
     made.min().into_iter().chain(read.min()).min().unwrap_or(0)
+}
+
+/// How many writes, at most, may have made revisions before the first one that is known.
+fn unheard_at_first(history: &[Record], known: &Known) -> u64 {
+    let unheard = |record: &&Record| record.is_unknown() && known.before(record.start_ns) == 0;
+    history.iter().filter(unheard).count() as u64
 }
 
 /// A revision that several may have made.
@@ -155,6 +176,8 @@ struct Choice {
 struct Run<'r, 'a> {
     replay: &'r Replay<'r, 'a>,
     makers: Makers<'a>,
+    /// The last revision that may be of somebody who is not in the history.
+    strangers_until: u64,
     reads: Vec<(u64, usize)>,
     traces: HashMap<u64, Vec<Trace<'a>>>,
     store: Store<'a>,
@@ -178,10 +201,10 @@ struct Wrong {
 }
 
 impl<'a> Run<'_, 'a> {
-    /// Replays all after `base` up to `last`.
-    fn to(&mut self, base: u64, last: u64) -> Result<(), Failure> {
-        let mut revision = base + 1;
-        while revision <= last {
+    /// Replays these revisions.
+    fn replay(&mut self, revisions: RangeInclusive<u64>) -> Result<(), Failure> {
+        let mut revision = *revisions.start();
+        while revisions.contains(&revision) {
             let made = match self.replay.writers.get(&revision) {
                 Some(&writer) => self.write(writer, revision),
                 None => self.choose(revision),
@@ -327,9 +350,9 @@ impl<'a> Run<'_, 'a> {
     }
 
     /// What was read before anything of the history happened.
-    fn read_before(&mut self, base: u64) -> Result<(), Wrong> {
-        let count = self.reads.partition_point(|(at, _)| *at <= base);
-        (0..count).try_for_each(|place| self.read_one(self.reads[place].1, base))
+    fn read_before(&mut self, first: u64) -> Result<(), Wrong> {
+        let count = self.reads.partition_point(|(at, _)| *at < first);
+        (0..count).try_for_each(|place| self.read_one(self.reads[place].1, first - 1))
     }
 
     /// Finds somebody for a revision that nobody claims.
@@ -337,6 +360,9 @@ impl<'a> Run<'_, 'a> {
         let traces = self.traces.get(&revision).map_or(&[][..], Vec::as_slice);
         let by_ns = self.replay.known.since(revision);
         let mut makers = self.makers.of_revision(revision, by_ns, traces, &self.store);
+        if traces.is_empty() && revision <= self.strangers_until {
+            makers.insert(0, Maker::Stranger(revision));
+        }
         makers.retain(|maker| !self.used.contains(maker));
         makers.reverse();
         let changes = self.store.changes.len();

@@ -84,6 +84,28 @@ fn a_revision_that_a_lease_made_is_of_one_that_could_end() {
     }
 }
 
+/// A write whose answer was lost came before everything that was answered; only what it left tells of it. (The run of
+/// this seed was called a violation.)
+#[test]
+fn the_first_write_of_all_may_be_one_that_nobody_heard_of() {
+    let report = check(
+        &run(&Plan {
+            watched: false,
+            everything: false,
+            ..Plan::new(858471028353788709)
+        })
+        .history,
+        &Settings::default(),
+    );
+    assert!(report.passed(), "{report}");
+    let lost = r#"{"client":1,"endpoint":"n0","start_ns":10,"end_ns":90,"request":{"put":{"key":"r/0","value":"1"}},"outcome":{"unknown":"lost"}}"#;
+    let put = r#"{"client":2,"endpoint":"n0","start_ns":20,"end_ns":30,"request":{"put":{"key":"r/0","value":"2"}},"outcome":{"ok":{"revision":3,"reply":"put"}}}"#;
+    let read = r#"{"client":2,"endpoint":"n0","start_ns":40,"end_ns":50,"request":{"read":{"keys":{"key":"r/0"}}},"outcome":{"ok":{"revision":3,"reply":{"read":[{"key":"r/0","value":"2","create_revision":2,"mod_revision":3,"version":2}]}}}}"#;
+    let delete = r#"{"client":2,"endpoint":"n0","start_ns":20,"end_ns":30,"request":{"delete":{"keys":{"key":"r/0"}}},"outcome":{"ok":{"revision":3,"reply":{"delete":{"deleted":1}}}}}"#;
+    all_is_well(&[lost, put, read]);
+    all_is_well(&[lost, delete]);
+}
+
 /// Nothing is seen of revision 3, which either of two unknown writes may have made, or of what it did; but a watch tells
 /// what was deleted after it. (A run of the simulation ended undecided: compaction had hidden the revision.)
 #[test]
