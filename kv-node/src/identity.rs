@@ -40,6 +40,10 @@ pub struct Identity {
     /// Whether it left its cluster of its own accord: the directory may be emptied for a new member.
     #[serde(default)]
     pub left: bool,
+    /// Whether it asks to be let in, and has not heard yet that it was: until then an admission may be lost, and a cluster
+    /// that does not know this node has not removed it.
+    #[serde(default)]
+    pub joining: bool,
     /// The cluster this node belongs to, once that is settled.
     pub cluster_id: Option<u64>,
     /// The founding of a cluster that this node agrees to.
@@ -63,6 +67,7 @@ impl Identity {
             restored: None,
             removed: false,
             left: false,
+            joining: false,
             cluster_id: None,
             ballot: None,
             floor: None,

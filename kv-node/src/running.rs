@@ -285,6 +285,9 @@ impl Running {
                 self.bootstrap(&client, log_is_empty, was_settled).await?
             }
         };
+        if start == Start::Join {
+            self.local.lock().update(|identity| identity.joining = true)?;
+        }
         let identity = self.local.lock().identity().clone();
         let cluster_id = identity.cluster_id.context("bootstrap ends with a cluster id")?;
         let network = Network::new(cluster_id, env.dial.clone(), self.dial.clone());
@@ -310,7 +313,7 @@ impl Running {
             client,
             free_bytes: env.free_bytes,
         };
-        self.serve(&node, around, start == Start::Join);
+        self.serve(&node, around, identity.joining);
         Ok(node)
     }
 

@@ -9,6 +9,7 @@ use super::Membership;
 use crate::{
     blocking::may_wait,
     bootstrap::control::{ControlClient, Local, MemberAnswer, MemberRequest},
+    identity::DirError,
     raft::leader::{Heard, Leader},
 };
 
@@ -53,10 +54,11 @@ impl Announced {
                 }
             }
             match self.once(round).await {
-                Ok(MemberAnswer::Done) => {
+                Ok(MemberAnswer::Done) => match self.note_admission() {
                     // From now on, whoever does not know this node has removed it.
-                    (is_known, self.request.join) = (true, false);
-                }
+                    Ok(()) => (is_known, self.request.join) = (true, false),
+                    Err(error) => tracing::warn!(%error, "that this node is a member is not noted"),
+                },
                 Ok(MemberAnswer::Refused(why)) => return Refused::Never(why),
                 Ok(MemberAnswer::Removed) => return Refused::Removed,
                 Ok(MemberAnswer::OtherCluster(other)) => {
@@ -91,6 +93,11 @@ impl Announced {
             }
             other => Ok(other),
         }
+    }
+
+    /// Before anything is made of it.
+    fn note_admission(&self) -> Result<(), DirError> {
+        may_wait(|| self.local.lock().update(|identity| identity.joining = false))
     }
 
     /// Whether the cluster knows this node, and its zone, which a leader of an older release leaves out. Addresses

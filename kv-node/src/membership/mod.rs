@@ -59,6 +59,9 @@ const ANSWERED_WITHIN: Duration = Duration::from_millis(600);
 /// A member whose machine comes back as another one has stopped answering for so long by then.
 const NAMESAKE_SILENT_WITHIN: Duration = Duration::from_secs(2);
 
+/// How long a change waits until the one before it is committed.
+const COMMITTED_WITHIN: Duration = Duration::from_secs(2);
+
 /// Changes the membership on behalf of nodes and clients that ask. Clones share it.
 #[derive(Clone)]
 pub struct Membership {
@@ -115,6 +118,7 @@ impl Membership {
         let one = self.one_at_a_time.lock().await;
         // A leader that was replaced without knowing it may have an old membership.
         self.raft.get_read_log_id(ReadPolicy::ReadIndex).await.ok()?;
+        self.committed().await?;
         if self.is_joint() {
             tracing::info!("finishing a membership change");
             self.change(ChangeMembers::AddVoterIds(BTreeSet::new()))
@@ -259,6 +263,23 @@ impl Membership {
                 return;
             }
         }
+    }
+
+    /// Waits until the membership by which this leader goes is committed: it goes by an entry at once, and the entry may be
+    /// lost yet. Whoever was told before that it is a member, or none any more, would rely on that. `None`: it takes
+    /// too long.
+    async fn committed(&self) -> Option<()> {
+        let mut metrics = self.raft.server_metrics();
+        let is_committed = |metrics: &RaftServerMetrics<TypeConfig>| {
+            metrics.membership_config.log_id() == metrics.committed_membership_config.log_id()
+        };
+        let committed = async {
+            while !is_committed(&metrics.borrow_watched()) {
+                metrics.changed().await.ok()?;
+            }
+            Some(())
+        };
+        tokio::time::timeout(COMMITTED_WITHIN, committed).await.ok()?
     }
 
     fn is_joint(&self) -> bool {

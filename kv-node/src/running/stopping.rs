@@ -55,11 +55,11 @@ impl Running {
         self.stop.cancel();
         self.client_servers.close();
         self.client_servers.wait().await;
-        // Consensus may be waiting for a disk that is full: closing the log frees it then.
-        if tokio::time::timeout(STOP_TIMEOUT, node.inner.raft.shutdown())
-            .await
-            .is_err()
-        {
+        // Consensus may be waiting for a disk that is full: closing the log frees it then. Its end is awaited by a task
+        // that is not given up: openraft panics when others wait for it after the first one has been dropped.
+        let raft = node.inner.raft.clone();
+        let stopped = tokio::spawn(async move { raft.shutdown().await });
+        if tokio::time::timeout(STOP_TIMEOUT, stopped).await.is_err() {
             tracing::warn!("consensus does not stop by itself: closing the log under it");
         }
         self.close().await;

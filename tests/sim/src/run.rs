@@ -126,7 +126,7 @@ impl Run {
             enough.cancel();
             while watchers.join_next().await.is_some() {}
             looking.abort();
-            invariants.look().await;
+            invariants.look(true).await;
         }
         let history = std::mem::take(&mut *self.history.lock());
         (self.outcome(&history), history)
