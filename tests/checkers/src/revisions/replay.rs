@@ -55,21 +55,37 @@ impl<'a> Replay<'_, 'a> {
     /// With the reads that `include` says.
     pub(super) fn run(&self, include: impl Fn(&Record) -> bool) -> Result<Replayed<'a>, Failure> {
         let reads = reads(self.history, include);
-        let failure = match self.run_after(0, reads.clone()) {
+        let traces = known::traces(self.history, self.writers);
+        let base = base(self.writers, &traces, self.history);
+        let failure = match self.run_from(base + 1, base, reads.clone(), traces.clone()) {
             Ok(replayed) => return Ok(replayed),
             Err(failure) => failure,
         };
-        // Nobody knows of a write that was lost before anything was known, but what it did may be met later.
-        let unheard = unheard_at_first(self.history, self.known);
-        let replayed = (unheard > 0).then(|| self.run_after(unheard, reads));
-        replayed.and_then(Result::ok).ok_or(failure)
+        // Nobody may have heard of writes before all others, but what they did may be met later.
+        let unheard = unheard_before(base, self.history, self.known);
+        if unheard == 0 {
+            return Err(failure);
+        }
+        match (
+            self.run_from(base.saturating_sub(unheard) + 1, base, reads, traces),
+            failure,
+        ) {
+            (Ok(replayed), _) => Ok(replayed),
+            (Err(Failure::Undecided(_)), Failure::Violation(why)) => Err(Failure::Violation(format!(
+                "{why}\n(unless writes that nobody heard of came before revision {base}: too many ways to tell)"
+            ))),
+            (Err(_), failure) => Err(failure),
+        }
     }
 
-    /// After as many revisions, at most, that nobody knows of.
-    fn run_after(&self, unheard: u64, reads: Vec<(u64, usize)>) -> Result<Replayed<'a>, Failure> {
-        let traces = known::traces(self.history, self.writers);
-        let base = base(self.writers, &traces, self.history);
-        let first = base.saturating_sub(unheard) + 1;
+    /// From a revision on. Those up to `base` may be of strangers.
+    fn run_from(
+        &self,
+        first: u64,
+        base: u64,
+        reads: Vec<(u64, usize)>,
+        traces: HashMap<u64, Vec<Trace<'a>>>,
+    ) -> Result<Replayed<'a>, Failure> {
         let last = self.known.last().max(traces.keys().copied().max().unwrap_or(0));
         let mut run = Run {
             replay: self,
@@ -84,7 +100,7 @@ impl<'a> Replay<'_, 'a> {
             apart: Apart::of(self.history, self.names),
             wrong: HashSet::new(),
             again: 0,
-            again_max: AGAIN_MIN.max((last - base) * AGAIN_PER_REVISION_MAX),
+            again_max: AGAIN_MIN.max((last + 1 - first) * AGAIN_PER_REVISION_MAX),
             furthest: None,
         };
         run.read_before(first)
@@ -143,8 +159,8 @@ impl<'a> Remains<'a> {
     }
 }
 
-/// The revision before everything that the history knows of. The keys of the run are absent then, if no write was lost
-/// before anything was known.
+/// The revision before everything that the history knows of. The keys of the run are absent then, unless a write came
+/// before of which nobody heard.
 fn base(writers: &HashMap<u64, usize>, traces: &HashMap<u64, Vec<Trace<'_>>>, history: &[Record]) -> u64 {
     let made = writers.keys().chain(traces.keys()).map(|revision| revision - 1);
     let read = history
@@ -158,10 +174,15 @@ fn base(writers: &HashMap<u64, usize>, traces: &HashMap<u64, Vec<Trace<'_>>>, hi
     made.min().into_iter().chain(read.min()).min().unwrap_or(0)
 }
 
-/// How many writes, at most, may have made revisions before the first one that is known.
-fn unheard_at_first(history: &[Record], known: &Known) -> u64 {
-    let unheard = |record: &&Record| record.is_unknown() && known.before(record.start_ns) == 0;
-    history.iter().filter(unheard).count() as u64
+/// How many revisions up to `base`, at most, may be of operations of which nobody heard.
+fn unheard_before(base: u64, history: &[Record], known: &Known) -> u64 {
+    let unheard = |record: &&Record| record.is_unknown() && known.before(record.start_ns) < base;
+    let made = |record: &Record| match &record.request {
+        // Its key is removed again by the end of the attempt, or of the lease.
+        Request::LockAcquire { .. } | Request::Put { lease: Some(_), .. } => 2,
+        request => u64::from(Call::of(request).is_some_and(|call| call.may_write())),
+    };
+    history.iter().filter(unheard).map(made).sum()
 }
 
 /// A revision that several may have made.

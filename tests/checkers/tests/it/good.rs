@@ -104,6 +104,8 @@ fn the_first_write_of_all_may_be_one_that_nobody_heard_of() {
     let delete = r#"{"client":2,"endpoint":"n0","start_ns":20,"end_ns":30,"request":{"delete":{"keys":{"key":"r/0"}}},"outcome":{"ok":{"revision":3,"reply":{"delete":{"deleted":1}}}}}"#;
     all_is_well(&[lost, put, read]);
     all_is_well(&[lost, delete]);
+    let grant = r#"{"client":2,"endpoint":"n0","start_ns":1,"end_ns":5,"request":{"lease_grant":{"lease":7,"ttl_s":50}},"outcome":{"ok":{"revision":1,"reply":{"lease":{"ttl_s":50}}}}}"#;
+    all_is_well(&[grant, lost, put, read]);
 }
 
 /// Nothing is seen of revision 3, which either of two unknown writes may have made, or of what it did; but a watch tells
