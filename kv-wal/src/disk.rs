@@ -22,7 +22,7 @@ pub trait Disk: Send + Sync + 'static {
     /// `AlreadyExists`, or whatever the disk says.
     fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>>;
 
-    /// Opens a file for reading and writing.
+    /// Opens a file for reading and writing, once at a time.
     ///
     /// # Errors
     /// `NotFound`, or whatever the disk says.
@@ -34,7 +34,7 @@ pub trait Disk: Send + Sync + 'static {
     /// `NotFound`, or whatever the disk says.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
 
-    /// Removes a file. Handles that are open stay readable.
+    /// Removes a file. Handles that are open stay readable; its room may be free only some time after the last is closed.
     ///
     /// # Errors
     /// `NotFound`, or whatever the disk says.
@@ -71,7 +71,7 @@ pub trait DiskFile: Send + Sync + 'static {
     /// file system can.
     ///
     /// # Errors
-    /// `StorageFull`, or whatever the disk says.
+    /// `StorageFull`, or whatever the disk says. What it has got by then may be left to it.
     fn allocate(&self, size: u64) -> io::Result<()>;
 
     /// Writes zeros to a range that is allocated and was never written: it reads as before, but a file system that
