@@ -9,7 +9,6 @@ use super::Membership;
 use crate::{
     blocking::may_wait,
     bootstrap::control::{ControlClient, Local, MemberAnswer, MemberRequest},
-    identity::DirError,
     raft::leader::{Heard, Leader},
 };
 
@@ -53,12 +52,14 @@ impl Announced {
                     continue;
                 }
             }
+            if self.request.join && self.membership.member(self.request.node_id).is_some() {
+                self.note_admission();
+            }
             match self.once(round).await {
-                Ok(MemberAnswer::Done) => match self.note_admission() {
-                    // From now on, whoever does not know this node has removed it.
-                    Ok(()) => (is_known, self.request.join) = (true, false),
-                    Err(error) => tracing::warn!(%error, "that this node is a member is not noted"),
-                },
+                Ok(MemberAnswer::Done) => {
+                    is_known = true;
+                    self.note_admission();
+                }
                 Ok(MemberAnswer::Refused(why)) => return Refused::Never(why),
                 Ok(MemberAnswer::Removed) => return Refused::Removed,
                 Ok(MemberAnswer::OtherCluster(other)) => {
@@ -95,9 +96,12 @@ impl Announced {
         }
     }
 
-    /// Before anything is made of it.
-    fn note_admission(&self) -> Result<(), DirError> {
-        may_wait(|| self.local.lock().update(|identity| identity.joining = false))
+    /// From now on, whoever does not know this node has removed it.
+    fn note_admission(&mut self) {
+        self.request.join = false;
+        if let Err(error) = may_wait(|| self.local.lock().update(|identity| identity.joining = false)) {
+            tracing::warn!(%error, "that this node is a member is not noted");
+        }
     }
 
     /// Whether the cluster knows this node, and its zone, which a leader of an older release leaves out. Addresses

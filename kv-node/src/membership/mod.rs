@@ -112,8 +112,8 @@ impl Membership {
         }
     }
 
-    /// The right to change the membership, once nothing of an earlier change is left to do. `None`: this node
-    /// does not lead with a quorum.
+    /// The right to change the membership, once an earlier change is committed and nothing of it is left to do. `None`:
+    /// this node does not lead with a quorum, or it takes too long.
     async fn begin(&self) -> Option<MutexGuard<'_, ()>> {
         let one = self.one_at_a_time.lock().await;
         // A leader that was replaced without knowing it may have an old membership.
@@ -230,10 +230,12 @@ impl Membership {
             .map(|(id, member)| (*id, member.clone()))
     }
 
+    /// A member, as far as this node knows it to be committed.
     fn member(&self, node_id: u64) -> Option<Member> {
         let metrics = self.raft.server_metrics();
         let metrics = metrics.borrow_watched();
-        metrics.membership_config.membership().get_node(&node_id).cloned()
+        let committed = metrics.committed_membership_config.membership();
+        committed.get_node(&node_id).cloned()
     }
 
     async fn change(&self, change: ChangeMembers<u64, Member>) -> Result<(), Undone> {

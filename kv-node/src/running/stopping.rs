@@ -59,8 +59,10 @@ impl Running {
         // that is not given up: openraft panics when others wait for it after the first one has been dropped.
         let raft = node.inner.raft.clone();
         let stopped = tokio::spawn(async move { raft.shutdown().await });
-        if tokio::time::timeout(STOP_TIMEOUT, stopped).await.is_err() {
-            tracing::warn!("consensus does not stop by itself: closing the log under it");
+        match tokio::time::timeout(STOP_TIMEOUT, stopped).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::error!(%error, "consensus did not stop in order"),
+            Err(_) => tracing::warn!("consensus does not stop by itself: closing the log under it"),
         }
         self.close().await;
         node.inner.background.close();
