@@ -82,18 +82,28 @@ impl<'a> Life<'a> {
 
 pub(crate) fn check(history: &[Record], known: &Known, replayed: Option<&Replayed<'_>>) -> Option<Check> {
     let mut lives = lives(history);
-    for &(lease, revision) in replayed.iter().flat_map(|replayed| &replayed.lease_ends) {
-        if let (Some(life), Some(at_ns)) = (lives.get_mut(&lease), known.since(revision)) {
-            life.ended(at_ns, || {
-                format!("its keys were removed at revision {revision}, which was known by then")
-            });
-        }
-    }
     let granted = lives.values().filter(|life| life.until.is_some()).count() as u64;
+    let verdict = |lives: &BTreeMap<i64, Life<'_>>| {
+        Verdict::worst(lives.iter().map(|(lease, life)| life.verdict(*lease)))
+    };
+    let mut verdicts = vec![verdict(&lives)];
+    if let Some(replayed) = replayed {
+        for &(lease, revision) in &replayed.lease_ends {
+            if let (Some(life), Some(at_ns)) = (lives.get_mut(&lease), known.since(revision)) {
+                life.ended(at_ns, || {
+                    format!("its keys were removed at revision {revision}, which was known by then")
+                });
+            }
+        }
+        verdicts.push(match verdict(&lives) {
+            Verdict::Violation { explanation } => replayed.wrong(explanation),
+            other => other,
+        });
+    }
     (granted > 0).then(|| Check {
         checker: "leases never end early".into(),
         checked: granted,
         of: "leases".into(),
-        verdict: Verdict::worst(lives.iter().map(|(lease, life)| life.verdict(*lease))),
+        verdict: Verdict::worst(verdicts),
     })
 }

@@ -26,9 +26,11 @@ pub(crate) fn check(
 ) -> Option<Check> {
     let locks = holds(history);
     let verdicts = locks.iter().flat_map(|(lock, holds)| {
-        let oldest = replayed.map_or(Verdict::Ok, |replayed| {
-            of(oldest(lock, holds, names, known, replayed))
+        let oldest = replayed.and_then(|replayed| {
+            let wrong = oldest(lock, holds, names, known, replayed)?;
+            Some(replayed.wrong(wrong))
         });
+        let oldest = oldest.unwrap_or(Verdict::Ok);
         [of(fencing(holds)), of(exclusive(holds)), oldest]
     });
     let verdict = Verdict::worst(verdicts);

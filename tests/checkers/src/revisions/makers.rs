@@ -31,18 +31,20 @@ impl Maker {
     }
 }
 
+/// Something that was asked for: its record, and the newest revision that was known before it began. What it made is newer.
+type Asked = (usize, u64);
+
 /// All that may make revisions.
 pub(super) struct Makers<'a> {
     history: &'a [Record],
-    /// For each write with an unknown outcome, the newest revision that was known before it began.
-    /// (Without those of which something was seen: they have their revision.)
-    writes: Vec<(usize, u64)>,
-    by_value: HashMap<&'a str, Vec<(usize, u64)>>,
+    /// Writes with an unknown outcome, without those of which something was seen: they have their revision.
+    writes: Vec<Asked>,
+    by_value: HashMap<&'a str, Vec<Asked>>,
     /// Those that remove keys.
-    deletes: Vec<(usize, u64)>,
+    deletes: Vec<Asked>,
     /// By the owner's key.
-    joins: HashMap<String, Vec<usize>>,
-    leaves: HashMap<String, Vec<usize>>,
+    joins: HashMap<String, Vec<Asked>>,
+    leaves: HashMap<String, Vec<Asked>>,
     /// With the time until which each is there for sure, in nanoseconds since the run began.
     leases: BTreeMap<i64, u64>,
 }
@@ -65,6 +67,7 @@ impl<'a> Makers<'a> {
             leases: BTreeMap::new(),
         };
         for (index, record) in history.iter().enumerate() {
+            let asked = (index, known.before(record.start_ns));
             match &record.request {
                 Request::LockAcquire {
                     name,
@@ -72,12 +75,12 @@ impl<'a> Makers<'a> {
                 } => {
                     makers.leases.insert(*lease, 0);
                     let key = owner_key(name, *lease);
-                    makers.joins.entry(key.clone()).or_default().push(index);
+                    makers.joins.entry(key.clone()).or_default().push(asked);
                     if record.is_unknown() {
-                        makers.leaves.entry(key).or_default().push(index);
+                        makers.leaves.entry(key).or_default().push(asked);
                     }
                 }
-                Request::LockRelease { key, .. } => makers.leaves.entry(key.clone()).or_default().push(index),
+                Request::LockRelease { key, .. } => makers.leaves.entry(key.clone()).or_default().push(asked),
                 Request::LeaseGrant { lease, .. } | Request::LeaseRevoke { lease } => {
                     makers.leases.insert(*lease, 0);
                 }
@@ -89,7 +92,7 @@ impl<'a> Makers<'a> {
                 _ => {}
             }
             if record.is_unknown() {
-                makers.add_write(index, known.before(record.start_ns), &seen);
+                makers.add_write(asked, &seen);
             }
         }
         if in_time {
@@ -99,13 +102,13 @@ impl<'a> Makers<'a> {
         makers
     }
 
-    fn add_write(&mut self, index: usize, floor: u64, seen: &HashSet<&str>) {
-        let Some(call) = Call::of(&self.history[index].request).filter(Call::may_write) else {
+    fn add_write(&mut self, asked: Asked, seen: &HashSet<&str>) {
+        let Some(call) = Call::of(&self.history[asked.0].request).filter(Call::may_write) else {
             return;
         };
         let acts = || call.then.iter().chain(&call.otherwise);
         if acts().any(|act| matches!(act, Act::Delete(_))) {
-            self.deletes.push((index, floor));
+            self.deletes.push(asked);
         }
         let values: HashSet<&'a str> = acts()
             .filter_map(|act| match act {
@@ -114,10 +117,10 @@ impl<'a> Makers<'a> {
             })
             .collect();
         if values.iter().all(|value| !seen.contains(value)) {
-            self.writes.push((index, floor));
+            self.writes.push(asked);
         }
         for value in values {
-            self.by_value.entry(value).or_default().push((index, floor));
+            self.by_value.entry(value).or_default().push(asked);
         }
     }
 
@@ -130,48 +133,36 @@ impl<'a> Makers<'a> {
         traces: &[Trace<'a>],
         store: &Store<'a>,
     ) -> Vec<Maker> {
-        let mut makers = Vec::new();
-        let writes = match traces.first() {
-            None => &self.writes[..],
-            Some(Trace { put: Some(value), .. }) => self.by_value.get(value).map_or(&[][..], Vec::as_slice),
-            Some(Trace { put: None, .. }) => &self.deletes,
+        let of_key = |of: &HashMap<String, Vec<Asked>>, key: &str| of.get(key).cloned().unwrap_or_default();
+        let of_all = |of: &HashMap<String, Vec<Asked>>| of.values().flatten().copied().collect();
+        let (writes, joins, leaves) = match traces {
+            [] => (&self.writes[..], of_all(&self.joins), of_all(&self.leaves)),
+            [
+                Trace {
+                    key,
+                    put: Some(value),
+                },
+                ..,
+            ] => {
+                let writes = self.by_value.get(value).map_or(&[][..], Vec::as_slice);
+                (writes, of_key(&self.joins, key), Vec::new())
+            }
+            [Trace { key, put: None }, ..] => (&self.deletes[..], Vec::new(), of_key(&self.leaves, key)),
         };
-        makers.extend(
-            writes
-                .iter()
-                .filter(|(_, floor)| *floor < revision)
-                .map(|(index, _)| Maker::Write(*index)),
-        );
+        let began = |asked: &&Asked| asked.1 < revision;
         // What was answered took effect at the revision of the answer, if it did.
-        let here = |index: &usize| {
-            self.history[*index]
-                .answer()
-                .is_none_or(|answer| answer.revision == revision)
+        let here = |asked: &&Asked| {
+            let answer = self.history[asked.0].answer();
+            answer.is_none_or(|answer| answer.revision == revision)
         };
-        let of_key = |of: &HashMap<String, Vec<usize>>, key: &str| of.get(key).cloned().unwrap_or_default();
-        match traces {
-            [] => {
-                makers.extend(self.joins.values().flatten().map(|index| Maker::Join(*index)));
-                makers.extend(
-                    self.leaves
-                        .values()
-                        .flatten()
-                        .filter(|index| here(index))
-                        .map(|index| Maker::Leave(*index)),
-                );
-            }
-            [trace, ..] if trace.put.is_some() => {
-                makers.extend(of_key(&self.joins, trace.key).into_iter().map(Maker::Join));
-            }
-            [trace, ..] => {
-                makers.extend(
-                    of_key(&self.leaves, trace.key)
-                        .into_iter()
-                        .filter(here)
-                        .map(Maker::Leave),
-                );
-            }
-        }
+        let mut makers: Vec<Maker> = writes
+            .iter()
+            .filter(began)
+            .map(|asked| Maker::Write(asked.0))
+            .collect();
+        makers.extend(joins.iter().filter(began).map(|asked| Maker::Join(asked.0)));
+        let leaves = leaves.iter().filter(began).filter(here);
+        makers.extend(leaves.map(|asked| Maker::Leave(asked.0)));
         if traces.iter().all(|trace| trace.put.is_none()) {
             let attached = store.leases_of(traces.first().map(|trace| trace.key));
             let may_end = |lease: &i64| {

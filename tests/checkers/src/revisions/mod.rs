@@ -89,15 +89,18 @@ fn replay<'a>(
         in_time: true,
         told: Told::of(history),
     };
-    if let Ok(replayed) = replay.run(|_| true) {
-        return Ok((replayed, None));
-    }
+    let doubt = match replay.run(|_| true) {
+        Ok(replayed) => return Ok((replayed, None)),
+        Err(Failure::Violation(_)) => None,
+        Err(Failure::Undecided(why)) => Some(why),
+    };
     // Whether locks were given in turn, leases lasted, and watches told what was, is for their own checkers.
     (replay.in_line, replay.in_time, replay.told) = (false, false, Told::default());
-    match replay.run(|_| true) {
-        Ok(replayed) => Ok((replayed, None)),
-        Err(failure) => Ok((replay.run(|record| !past(record))?, Some(failure))),
-    }
+    let (replayed, failure) = match replay.run(|_| true) {
+        Ok(replayed) => (replayed, None),
+        Err(failure) => (replay.run(|record| !past(record))?, Some(failure)),
+    };
+    Ok((Replayed { doubt, ..replayed }, failure))
 }
 
 impl From<Failure> for Verdict {

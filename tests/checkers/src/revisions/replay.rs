@@ -15,6 +15,7 @@ use super::store::{Change, Difference, Store};
 use super::told::Told;
 use crate::call::{Call, Said, Span};
 use crate::history::{Record, Reply, Request};
+use crate::report::Verdict;
 
 /// How many revisions may be replayed again after the first that nobody explains, for each of the history and at least.
 const AGAIN_PER_REVISION_MAX: u64 = 10;
@@ -28,6 +29,20 @@ pub(crate) struct Replayed<'a> {
     pub(crate) lease_ends: Vec<(i64, u64)>,
     /// How many unclaimed revisions could be explained in other ways as well, with nothing seen of them.
     pub(crate) guesses: u64,
+    /// Why it is not known whether there is an order in which also locks were given in turn and leases lasted.
+    pub(super) doubt: Option<String>,
+}
+
+impl Replayed<'_> {
+    /// What to make of something wrong with a lock or a lease in this order: in another it may be right.
+    pub(crate) fn wrong(&self, explanation: String) -> Verdict {
+        match &self.doubt {
+            None => Verdict::Violation { explanation },
+            Some(why) => Verdict::Undecided {
+                why: format!("{explanation}\n(unless it was otherwise: {why})"),
+            },
+        }
+    }
 }
 
 /// Why there is none.
@@ -114,6 +129,7 @@ impl<'a> Replay<'_, 'a> {
                 .filter(|choice| !run.traces.contains_key(&choice.revision))
                 .count() as u64,
             changes: run.store.changes,
+            doubt: None,
         })
     }
 }

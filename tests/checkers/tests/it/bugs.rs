@@ -1,6 +1,6 @@
 //! A store with a known mistake is found out, by the checker that is there for it.
 
-use quorate_checkers::{Settings, Verdict, check};
+use quorate_checkers::{Settings, Verdict, check, history};
 
 use crate::simulated::{Bug, Plan, run};
 
@@ -86,4 +86,34 @@ fn a_lease_that_ends_early() {
 #[test]
 fn a_lost_element() {
     found(Bug::LostElement, &["sets"]);
+}
+
+/// Revision 3 was known when the one began that alone might have made it. (In a run of the simulation attempts to lock
+/// were taken for what had happened minutes before them, until there were too many ways to tell.)
+#[test]
+fn a_revision_that_only_later_attempts_to_lock_could_have_made() {
+    let put = |revision: u64| {
+        format!(
+            r#"{{"client":1,"endpoint":"n0","start_ns":{revision}0,"end_ns":{revision}5,"request":{{"put":{{"key":"r/0","value":"{revision}"}}}},"outcome":{{"ok":{{"revision":{revision},"reply":"put"}}}}}}"#
+        )
+    };
+    let lock = |start_ns: u64| {
+        format!(
+            r#"{{"client":2,"endpoint":"n0","start_ns":{start_ns},"end_ns":90,"request":{{"lock_acquire":{{"name":"k/0","lease":7}}}},"outcome":{{"unknown":"lost"}}}}"#
+        )
+    };
+    for (start_ns, is_possible) in [(30, true), (60, false)] {
+        let lines = [put(2), lock(start_ns), put(4)].join("\n");
+        let history = history::read(lines.as_bytes()).expect("it is a history");
+        let report = check(&history, &Settings::default());
+        let order = report
+            .checks
+            .iter()
+            .find(|check| check.checker.contains("strictly"));
+        assert_eq!(
+            order.map(|check| check.verdict == Verdict::Ok),
+            Some(is_possible),
+            "{report}"
+        );
+    }
 }
