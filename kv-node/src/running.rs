@@ -26,7 +26,7 @@ use crate::{
     bootstrap::{
         self, Bootstrap, BootstrapError, Start,
         control::{self, Control, ControlClient, Local, MemberRequest, Speaks},
-        discover, founding,
+        founding,
     },
     compaction, corruption,
     identity::{DataDir, Identity},
@@ -388,21 +388,18 @@ impl Running {
     }
 
     async fn check_company(&self, client: &ControlClient) -> anyhow::Result<()> {
-        let urls = match &self.config.bootstrap {
-            Bootstrap::Static { members, .. } => {
-                let identity = self.local.lock().identity().clone();
-                let owner = identity
-                    .members
-                    .get(&identity.node_id)
-                    .map(|member| member.name.clone());
-                if let Some(owner) = owner.filter(|owner| *owner != self.config.name) {
-                    let name = self.config.name.clone();
-                    return Err(BootstrapError::OtherMember { owner, name }.into());
-                }
-                members.values().flatten().cloned().collect()
+        if let Bootstrap::Static { .. } = &self.config.bootstrap {
+            let identity = self.local.lock().identity().clone();
+            let owner = identity
+                .members
+                .get(&identity.node_id)
+                .map(|member| member.name.clone());
+            if let Some(owner) = owner.filter(|owner| *owner != self.config.name) {
+                let name = self.config.name.clone();
+                return Err(BootstrapError::OtherMember { owner, name }.into());
             }
-            Bootstrap::Dynamic { join, .. } => discover::resolve(join).await.0,
-        };
+        }
+        let urls = self.config.bootstrap.places().await;
         Ok(founding::check_company(&self.local, client, &urls).await?)
     }
 
@@ -538,6 +535,7 @@ impl Running {
             membership: membership.clone(),
             request,
             local: self.local.clone(),
+            bootstrap: self.config.bootstrap.clone(),
             heard: inner.heard.clone(),
         };
         let (refused, local) = (inner.refused.clone(), self.local.clone());

@@ -47,6 +47,14 @@ pub enum Bootstrap {
 }
 
 impl Bootstrap {
+    /// Where members may be found, as far as names resolve right now.
+    pub async fn places(&self) -> Vec<String> {
+        match self {
+            Bootstrap::Static { members, .. } => members.values().flatten().cloned().collect(),
+            Bootstrap::Dynamic { join, .. } => discover::resolve(join).await.0,
+        }
+    }
+
     /// The other nodes' URLs, as far as they are known by URL.
     pub fn urls(&self) -> Vec<&str> {
         match self {

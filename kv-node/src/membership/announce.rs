@@ -8,7 +8,10 @@ use parking_lot::Mutex;
 use super::Membership;
 use crate::{
     blocking::may_wait,
-    bootstrap::control::{ControlClient, Local, MemberAnswer, MemberRequest},
+    bootstrap::{
+        Bootstrap,
+        control::{ControlClient, Local, MemberAnswer, MemberRequest},
+    },
     raft::leader::{Heard, Leader},
 };
 
@@ -34,6 +37,8 @@ pub struct Announced {
     pub request: MemberRequest,
     /// Where the members were last seen.
     pub local: Arc<Mutex<Local>>,
+    /// Where others may be, if none of these is left.
+    pub bootstrap: Bootstrap,
     /// When a leader was last heard.
     pub heard: Heard,
 }
@@ -83,7 +88,7 @@ impl Announced {
         let at = match self.membership.leadership.current() {
             Leader::Here => return Ok(self.membership.admit(self.request.clone()).await),
             Leader::There(_, leader) => leader.peer_urls.first().cloned(),
-            Leader::Unknown => self.somebody(round),
+            Leader::Unknown => self.somebody(round).await,
         };
         let at = at.ok_or("no leader and nobody to ask")?;
         let client = &self.membership.client;
@@ -111,11 +116,13 @@ impl Announced {
         listed.is_some_and(|listed| listed.zone == self.request.member.zone)
     }
 
-    /// One of the other members after the other.
-    fn somebody(&self, round: usize) -> Option<String> {
+    /// One of the other members after the other, and whoever is where this node was told to look when it started: while it
+    /// was cut off, all the members that it knew may have been replaced.
+    async fn somebody(&self, round: usize) -> Option<String> {
         let members = may_wait(|| self.local.lock().identity().members.clone());
         let others = members.into_iter().filter(|(id, _)| *id != self.request.node_id);
-        let urls: Vec<String> = others.flat_map(|(_, member)| member.peer_urls).collect();
+        let mut urls: Vec<String> = others.flat_map(|(_, member)| member.peer_urls).collect();
+        urls.extend(self.bootstrap.places().await);
         urls.get(round.checked_rem(urls.len())?).cloned()
     }
 }

@@ -61,7 +61,10 @@ impl Membership {
                 Leader::Here => {
                     // A task of its own: a client that goes away must not stop a change half way.
                     let task = tokio::spawn(self.clone().change_here(request.change.clone()));
-                    task.await.map_err(|_| ChangeError::Unknown)?
+                    let answer = tokio::time::timeout_at(deadline, task).await;
+                    answer.map_or(ChangeAnswer::Unknown, |made| {
+                        made.unwrap_or(ChangeAnswer::Unknown)
+                    })
                 }
                 Leader::There(_, leader) => self.ask_leader(&leader, &request, deadline).await?,
                 Leader::Unknown => ChangeAnswer::NotLeader,
