@@ -18,8 +18,8 @@ use crate::{
     snapshot::{FACTS, FORMAT, Progress, RECORDS, TRAILER, unseal_chunk},
 };
 
-/// Bytes that are written to the new generation at once.
-const BATCH_BYTES: u64 = 1 << 20;
+/// Bytes that are written to the new generation at once: few, because requests wait where all processors are busy.
+const BATCH_BYTES: u64 = 64 << 10;
 
 impl From<Damage> for SnapshotError {
     fn from(damage: Damage) -> Self {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -102,6 +102,7 @@ pub(super) struct Pace {
     started: Instant,
     until: Option<Instant>,
     interval: Option<Duration>,
+    stopped: AtomicBool,
 }
 
 impl Pace {
@@ -114,14 +115,21 @@ impl Pace {
             started,
             until: duration.map(|duration| started + duration),
             interval: rate.map(|rate| Duration::from_secs(1) / u32::try_from(rate).unwrap_or(u32::MAX)),
+            stopped: AtomicBool::new(false),
         }
+    }
+
+    /// Ends it before its time.
+    pub(super) fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
     }
 
     /// The next request and when it is due; none when the load is over.
     pub(super) async fn next(&self) -> Option<(u64, Instant)> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let now = Instant::now();
-        if number >= self.total || self.until.is_some_and(|until| now >= until) {
+        let stopped = self.stopped.load(Ordering::Relaxed);
+        if stopped || number >= self.total || self.until.is_some_and(|until| now >= until) {
             return None;
         }
         let Some(interval) = self.interval else {

@@ -15,7 +15,7 @@ use super::load::{self, Keys, Pace, Plan, Results, Values};
 use super::report::Report;
 use super::{lease, watch};
 use crate::auth::Auth;
-use crate::cli::{Consistency, Exit, Failure, GlobalArgs, WriteOut, print};
+use crate::cli::{Consistency, Exit, Failure, GlobalArgs, Interrupts, WriteOut, print};
 use crate::connection::{Connection, Dialer};
 use crate::endpoint::Endpoint;
 use crate::{Client, Error};
@@ -74,7 +74,15 @@ pub(crate) async fn run(global: &GlobalArgs, command: &BenchCommand) -> Result<E
         write_percent,
         false,
     )?;
+    // What was measured until somebody interrupts counts.
+    let mut interrupts = Interrupts::listen()?;
+    let stopped = plan.clone();
+    let stop = tokio::spawn(async move {
+        interrupts.next().await;
+        stopped.pace.stop();
+    });
     let (elapsed, results) = run_clients(&plan, &connections, args.clients, bar).await;
+    stop.abort();
     if args.clean {
         clean(global, &args.prefix).await?;
     }

@@ -5,11 +5,11 @@ use std::os::unix::ffi::OsStringExt;
 
 use bytes::Bytes;
 use kv_proto::etcdserverpb::{RangeRequest, RangeResponse};
-use tokio::signal::unix::{SignalKind, signal};
 
 use super::commands::{Outcome, Session};
 use super::exit::{Exit, Failure};
 use super::forms::Forms;
+use super::interrupts::Interrupts;
 use super::output::kv_table;
 use super::program::Program;
 use super::values::{bytes_parser, parse_positive};
@@ -157,39 +157,4 @@ async fn given_up(lease: Lease) -> Outcome {
         "interrupted while another one held it",
         "nothing is left behind; run it again to wait again",
     ))
-}
-
-/// The signals that end a command which has something to put back.
-struct Interrupts {
-    interrupt: tokio::signal::unix::Signal,
-    terminate: tokio::signal::unix::Signal,
-}
-
-impl Interrupts {
-    fn listen() -> Result<Interrupts, Failure> {
-        let listen = |kind| {
-            signal(kind).map_err(|error| {
-                Failure::usage(
-                    format!("no signals: {error}"),
-                    "see whether the system is short of resources",
-                )
-            })
-        };
-        Ok(Interrupts {
-            interrupt: listen(SignalKind::interrupt())?,
-            terminate: listen(SignalKind::terminate())?,
-        })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
-
-    /// The signal that only this process gets: an interrupt from the terminal reaches a command by itself.
-    async fn terminated(&mut self) {
-        self.terminate.recv().await;
-    }
 }

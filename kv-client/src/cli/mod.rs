@@ -16,6 +16,7 @@ mod forms;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
 mod help;
+mod interrupts;
 mod json;
 mod lease;
 mod lock;
@@ -44,6 +45,7 @@ pub use endpoints::{EndpointArgs, EndpointCommand};
 pub use exit::Exit;
 pub(crate) use exit::Failure;
 pub use help::{after_help, after_long_help, command};
+pub(crate) use interrupts::Interrupts;
 pub use lease::LeaseCommand;
 pub use lock::{ElectArgs, LockArgs};
 pub use members::{AlarmCommand, MemberCommand};

@@ -71,16 +71,14 @@ impl Running {
         self.lines.next_line().await.unwrap().expect("one more line")
     }
 
-    async fn interrupt(mut self) -> i32 {
+    async fn signal(&self, signal: &str) {
         let pid = self.child.id().unwrap().to_string();
-        assert!(
-            Command::new("kill")
-                .args(["-INT", &pid])
-                .status()
-                .await
-                .unwrap()
-                .success()
-        );
+        let sent = Command::new("kill").args([signal, &pid]).status().await;
+        assert!(sent.unwrap().success());
+    }
+
+    async fn interrupt(mut self) -> i32 {
+        self.signal("-INT").await;
         self.child.wait().await.unwrap().code().unwrap()
     }
 }
@@ -282,6 +280,35 @@ async fn exit_codes_of_leases_and_users() {
     ];
     ok(&etcd, &bench).await;
     ok(&etcd, &["auth", "disable", "--user", "root:new"]).await;
+}
+
+#[tokio::test]
+async fn a_load_that_is_interrupted_shows_what_was_measured() {
+    let Some(etcd) = Etcd::start().await else { return };
+    let load = [
+        "bench",
+        "put",
+        "--duration",
+        "1h",
+        "--clients",
+        "2",
+        "--conns",
+        "1",
+        "-w",
+        "simple",
+    ];
+    let mut load = Running::start(&etcd, &load);
+    let mut watch = Running::start(&etcd, &["watch", "quorate-bench/", "--prefix", "--rev", "1"]);
+    watch.line().await;
+    load.signal("-INT").await;
+    let heading = load.line().await;
+    assert!(heading.starts_with("put: 2 clients, 1 connections"), "{heading}");
+    let row = load.line().await;
+    assert!(
+        row.starts_with("put: ") && !row.starts_with("put: 0 ops"),
+        "{row}"
+    );
+    assert_eq!(load.child.wait().await.unwrap().code(), Some(0));
 }
 
 #[tokio::test]

@@ -46,8 +46,8 @@ const PROGRESS_TIMEOUT: Duration = Duration::from_secs(2);
 /// Bytes of a snapshot that are sent in a second at most, so that requests have disk, network and processor to
 /// themselves for most of the time: 1 GiB takes 51 s.
 const BYTES_PER_SECOND: f64 = (20 << 20) as f64;
-/// Size of one chunk, about: small, so that none of them holds up for long what else goes to disk and network.
-pub const CHUNK_BYTES: usize = 128 << 10;
+/// Size of one chunk, about: small, so that none of them holds up for long what else needs network, disk, and processor.
+const CHUNK_BYTES: usize = 32 << 10;
 /// Chunks waiting between the store's reader and the network.
 const QUEUE_CHUNKS: usize = 4;
 
