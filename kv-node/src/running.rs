@@ -660,8 +660,6 @@ fn raft_config(config: &Config, cluster_id: u64) -> RaftConfig {
         election_timeout_min: (config.election_timeout_ms / 3).max(config.heartbeat_interval_ms + 1),
         election_timeout_max: config.election_timeout_ms,
         max_payload_entries: 1024,
-        // A follower is sent a snapshot when it is so far behind that the log is shorter than the store.
-        replication_lag_threshold: config.snapshot_count * 2,
         snapshot_policy: SnapshotPolicy::LogsSinceLast(config.snapshot_count),
         max_in_snapshot_log_to_keep: config.snapshot_count,
         purge_batch_size: (config.snapshot_count / 10).max(1),

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use openraft::ChangeMembers;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::{
-    Membership, Undone,
+    Membership, Turn, Undone,
     rules::{Change, Refusal, Roster},
 };
 use crate::{
@@ -58,14 +58,7 @@ impl Membership {
         let mut leadership = self.leadership.clone();
         loop {
             let answer = match leadership.current() {
-                Leader::Here => {
-                    // A task of its own: a client that goes away must not stop a change half way.
-                    let task = tokio::spawn(self.clone().change_here(request.change.clone()));
-                    let answer = tokio::time::timeout_at(deadline, task).await;
-                    answer.map_or(ChangeAnswer::Unknown, |made| {
-                        made.unwrap_or(ChangeAnswer::Unknown)
-                    })
-                }
+                Leader::Here => self.change_by(deadline, request.change.clone()).await,
                 Leader::There(_, leader) => self.ask_leader(&leader, &request, deadline).await?,
                 Leader::Unknown => ChangeAnswer::NotLeader,
             };
@@ -92,7 +85,7 @@ impl Membership {
         let Some(at) = leader.peer_urls.first() else {
             return Ok(ChangeAnswer::NotLeader);
         };
-        match tokio::time::timeout_at(deadline, self.client.change(at, request)).await {
+        match timeout_at(deadline, self.client.change(at, request)).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(ControlError::Unreached { .. })) => Ok(ChangeAnswer::NotLeader),
             Ok(Err(error)) => {
@@ -103,14 +96,32 @@ impl Membership {
         }
     }
 
+    /// Makes a change, for one who waits no longer than until then.
+    async fn change_by(&self, deadline: Instant, change: Change) -> ChangeAnswer {
+        // Until its turn comes, nothing of it has happened.
+        let Ok(Some(turn)) = timeout_at(deadline, self.begin()).await else {
+            return ChangeAnswer::NotLeader;
+        };
+        // A task of its own: a client that goes away must not stop a change half way.
+        let task = tokio::spawn(self.clone().change_in_turn(turn, change));
+        match timeout_at(deadline, task).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) | Err(_) => ChangeAnswer::Unknown,
+        }
+    }
+
     /// Makes a change, if this node leads.
     pub(super) async fn change_here(self, change: Change) -> ChangeAnswer {
         if self.leadership.current() != Leader::Here {
             return ChangeAnswer::NotLeader;
         }
-        let Some(_one) = self.begin().await else {
-            return ChangeAnswer::NotLeader;
-        };
+        match self.begin().await {
+            Some(turn) => self.change_in_turn(turn, change).await,
+            None => ChangeAnswer::NotLeader,
+        }
+    }
+
+    async fn change_in_turn(self, _turn: Turn, change: Change) -> ChangeAnswer {
         let roster = self.roster();
         let new_id = rand::random::<u64>().max(1);
         if let Err(refusal) = roster.check(&change, new_id) {

@@ -32,7 +32,7 @@ use openraft::{
     metrics::RaftServerMetrics,
 };
 use tokio::{
-    sync::{Mutex, MutexGuard, Notify},
+    sync::{Mutex, Notify, OwnedMutexGuard},
     time::Instant,
 };
 
@@ -87,6 +87,9 @@ enum Undone {
     Unknown(String),
 }
 
+/// Nobody else changes the membership until it is dropped.
+type Turn = OwnedMutexGuard<()>;
+
 impl Membership {
     /// Of a running node; clients may add `learners_max` learners.
     pub fn new(
@@ -114,8 +117,8 @@ impl Membership {
 
     /// The right to change the membership, once an earlier change is committed and nothing of it is left to do. `None`:
     /// this node does not lead with a quorum, or it takes too long.
-    async fn begin(&self) -> Option<MutexGuard<'_, ()>> {
-        let one = self.one_at_a_time.lock().await;
+    async fn begin(&self) -> Option<Turn> {
+        let turn = self.one_at_a_time.clone().lock_owned().await;
         // A leader that was replaced without knowing it may have an old membership.
         self.raft.get_read_log_id(ReadPolicy::ReadIndex).await.ok()?;
         self.committed().await?;
@@ -125,7 +128,7 @@ impl Membership {
                 .await
                 .ok()?;
         }
-        Some(one)
+        Some(turn)
     }
 
     /// On the leader: lets a node in, or notes its name and addresses.
@@ -142,7 +145,7 @@ impl Membership {
         {
             return MemberAnswer::Refused(why);
         }
-        let Some(_one) = self.begin().await else {
+        let Some(_turn) = self.begin().await else {
             return MemberAnswer::Leader(None);
         };
         let MemberRequest {

@@ -96,7 +96,7 @@ impl Membership {
     }
 
     async fn act(&self) {
-        let Some(_one) = self.begin().await else { return };
+        let Some(_turn) = self.begin().await else { return };
         // Once more: the turn may have been waited for.
         if let Some(action) = self.roster().decide() {
             let _ = self.carry_out(action).await;
