@@ -35,7 +35,7 @@ use crate::{
     node::{Config, Env, Ids, Inner, Node, REMOVED},
     raft::{
         leader::{Heard, Leadership},
-        log_store::LogStore,
+        log_store::{APPEND_ENTRIES_MAX, LogStore},
         network::Network,
         peer_service::{PeerServerGuarded, PeerService},
         propose::Proposer,
@@ -659,7 +659,7 @@ fn raft_config(config: &Config, cluster_id: u64) -> RaftConfig {
         // openraft takes the longest for the lease of a leader too, and waits for both one after the other.
         election_timeout_min: (config.election_timeout_ms / 3).max(config.heartbeat_interval_ms + 1),
         election_timeout_max: config.election_timeout_ms,
-        max_payload_entries: 1024,
+        max_payload_entries: APPEND_ENTRIES_MAX,
         snapshot_policy: SnapshotPolicy::LogsSinceLast(config.snapshot_count),
         max_in_snapshot_log_to_keep: config.snapshot_count,
         purge_batch_size: (config.snapshot_count / 10).max(1),

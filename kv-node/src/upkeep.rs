@@ -135,22 +135,22 @@ pub(crate) async fn count_leader_changes(raft: Raft) {
     }
 }
 
-/// Tells the network where the members are, and keeps them on disk: whom to ask when the store must be
+/// Tells the network where the members are and which of them vote, and keeps them on disk: whom to ask when the store must be
 /// rebuilt.
 pub(crate) async fn remember_members(raft: Raft, network: Network, local: Arc<Mutex<Local>>) {
     let mut metrics = raft.server_metrics();
     loop {
-        let members: BTreeMap<u64, Member> = {
+        let (members, voters) = {
             let metrics = metrics.borrow_and_update();
-            metrics
-                .membership_config
-                .membership()
-                .nodes()
-                .map(|(id, member)| (*id, member.clone()))
-                .collect()
+            let membership = metrics.membership_config.membership();
+            let members = membership.nodes().map(|(id, member)| (*id, member.clone()));
+            (
+                members.collect::<BTreeMap<u64, Member>>(),
+                membership.voter_ids().collect(),
+            )
         };
         if !members.is_empty() {
-            network.know(members.clone());
+            network.know(members.clone(), voters);
             let local = local.clone();
             let saved = elsewhere(move || local.lock().update(|identity| identity.members = members));
             if let Ok(Err(error)) = saved.await {

@@ -22,8 +22,13 @@ use tokio::sync::oneshot;
 use super::types::{Entry, LogId, Payload, Proposal, TypeConfig, Vote};
 use crate::codec;
 
-/// How many bytes of entries one read takes from the log at a time.
+/// How many bytes of entries one read takes from the log at a time …
 const READ_BYTES_MAX: usize = 4 << 20;
+/// … and for a follower that is more entries behind than one request holds: little, because the thread that reads and sends
+/// serves clients in between.
+const CATCH_UP_BYTES_MAX: usize = 256 << 10;
+/// Entries of one request to a follower, at most.
+pub const APPEND_ENTRIES_MAX: u64 = 1024;
 
 /// The log of one node. Clones share it.
 #[derive(Clone)]
@@ -37,10 +42,10 @@ impl LogStore {
         LogStore { wal }
     }
 
-    /// Entries of `range` that are in the log, up to [`READ_BYTES_MAX`] but at least one.
-    fn read(&self, range: std::ops::Range<u64>) -> io::Result<Vec<Entry>> {
+    /// Entries of `range` that are in the log, up to so many bytes but at least one.
+    fn read(&self, range: std::ops::Range<u64>, max_bytes: usize) -> io::Result<Vec<Entry>> {
         self.wal
-            .read(range, READ_BYTES_MAX)?
+            .read(range, max_bytes)?
             .into_iter()
             .map(decode_entry)
             .collect()
@@ -57,7 +62,7 @@ impl LogStore {
     ) -> anyhow::Result<()> {
         let mut next = range.start;
         while next < range.end {
-            let piece = self.read(next..range.end)?;
+            let piece = self.read(next..range.end, READ_BYTES_MAX)?;
             let Some(last) = piece.last() else { break };
             next = last.log_id.index + 1;
             piece.into_iter().try_for_each(&mut take)?;
@@ -70,7 +75,7 @@ impl LogStore {
         let mut entries = Vec::new();
         let mut next = range.start;
         while next < range.end {
-            let more = self.read(next..range.end)?;
+            let more = self.read(next..range.end, READ_BYTES_MAX)?;
             let Some(last) = more.last() else { break };
             next = last.log_id.index + 1;
             entries.extend(more);
@@ -177,7 +182,13 @@ impl RaftLogReader<TypeConfig> for LogStore {
     }
 
     async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
-        self.read(start..end)
+        let behind = self.wal.last().map_or(0, |last| last.index.saturating_sub(start));
+        let max_bytes = if behind > APPEND_ENTRIES_MAX {
+            CATCH_UP_BYTES_MAX
+        } else {
+            READ_BYTES_MAX
+        };
+        self.read(start..end, max_bytes)
     }
 
     /// Reads piece by piece, so that applying a long backlog does not hold all of it in memory.
@@ -192,7 +203,7 @@ impl RaftLogReader<TypeConfig> for LogStore {
             let piece = if range.is_empty() {
                 Ok(Vec::new())
             } else {
-                log.read(range.clone())
+                log.read(range.clone(), READ_BYTES_MAX)
             };
             async move {
                 match piece {

@@ -7,6 +7,7 @@ pub mod leader;
 pub mod log_store;
 pub mod member;
 pub mod network;
+pub mod pace;
 pub mod peer_service;
 pub mod propose;
 pub mod read_index;

@@ -5,7 +5,12 @@
 //! Every call names the cluster and the node it is meant for; the other side refuses what is not
 //! meant for it (see [`super::peer_service`]).
 
-use std::{collections::BTreeMap, error::Error, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    error::Error,
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::{Stream, StreamExt};
 use kv_proto::peer::{Frame, peer_client::PeerClient};
@@ -33,6 +38,7 @@ use tonic::{
 use tower::{BoxError, ServiceExt, util::BoxCloneSyncService};
 
 use super::{
+    pace::Pace,
     transfer::Transfers,
     types::{Member, TypeConfig},
 };
@@ -114,6 +120,7 @@ pub struct Network {
     /// The members as this node last saw them. openraft keeps the connection that it has when a member's
     /// address changes; so each connection looks here before it is used.
     members: Arc<Mutex<BTreeMap<u64, Member>>>,
+    voters: Arc<Mutex<BTreeSet<u64>>>,
     /// Clients for forwarding, by node id, with the address they were made for.
     forwarding: Arc<Mutex<BTreeMap<u64, (String, Client)>>>,
     transfers: Transfers,
@@ -127,6 +134,7 @@ impl Network {
             dial,
             tls,
             members: Arc::default(),
+            voters: Arc::default(),
             forwarding: Arc::default(),
             transfers: Transfers::default(),
         }
@@ -137,9 +145,10 @@ impl Network {
         &self.transfers
     }
 
-    /// Notes where the members are now.
-    pub fn know(&self, members: BTreeMap<u64, Member>) {
+    /// Notes where the members are now, and which of them vote.
+    pub fn know(&self, members: BTreeMap<u64, Member>, voters: BTreeSet<u64>) {
         *self.members.lock() = members;
+        *self.voters.lock() = voters;
     }
 
     /// A client on a connection of its own. It connects with the first call.
@@ -415,10 +424,31 @@ impl NetStreamAppend<TypeConfig> for Connection {
                         frame.inspect_err(|error| tracing::error!(%error, "cannot encode AppendEntries"));
                     std::future::ready(frame.ok().map(|payload| Frame { payload }))
                 });
+            let frames = paced(self.network.voters.clone(), self.target, frames);
             let answers = open_append(&mut client, frames).await?;
             Ok(Box::pin(answers.map(decode_answer)) as BoxStream<'s, _>)
         })
     }
+}
+
+/// Holds back what a learner is sent that is far behind. A voter has to catch up as fast as it can: until then the others
+/// must not fail.
+fn paced(
+    voters: Arc<Mutex<BTreeSet<u64>>>,
+    target: u64,
+    frames: impl Stream<Item = Frame> + Send + Unpin + 'static,
+) -> impl Stream<Item = Frame> + Send + 'static {
+    futures::stream::unfold((frames, Pace::default()), move |(mut frames, mut pace)| {
+        let voters = voters.clone();
+        async move {
+            let frame = frames.next().await?;
+            let votes = voters.lock().contains(&target);
+            if !votes {
+                pace.pass(frame.payload.len()).await;
+            }
+            Some((frame, (frames, pace)))
+        }
+    })
 }
 
 /// Sends requests and takes each for answered.

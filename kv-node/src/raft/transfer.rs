@@ -31,6 +31,7 @@ use tonic::{Code, Status};
 
 use super::{
     network::{Client, Connection, network_error, rpc_error},
+    pace::BYTES_PER_SECOND,
     state_machine::SnapshotData,
     types::{Snapshot, TypeConfig, Vote},
 };
@@ -43,9 +44,6 @@ pub const KEPT_FOR: Duration = Duration::from_secs(60);
 const PURGE_WAIT_MAX: Duration = Duration::from_secs(600);
 /// How long the receiver may take to say how far it has a snapshot.
 const PROGRESS_TIMEOUT: Duration = Duration::from_secs(2);
-/// Bytes of a snapshot that are sent in a second at most, so that requests have disk, network and processor to
-/// themselves for most of the time: 1 GiB takes 51 s.
-const BYTES_PER_SECOND: f64 = (20 << 20) as f64;
 /// Size of one chunk, about: small, so that none of them holds up for long what else needs network, disk, and processor.
 const CHUNK_BYTES: usize = 32 << 10;
 /// Chunks waiting between the store's reader and the network.

@@ -57,9 +57,9 @@ macro_rules! found {
 
 found! {
     ack_before_sync 0 "that its log had called durable";
-    vote_not_synced 17 "has lost a vote that its log had called durable";
+    vote_not_synced 30 "has lost a vote that its log had called durable";
     truncate_forgotten 12 "the log is damaged";
-    purge_beyond_durable 83 "does not answer";
+    purge_beyond_durable 115 "does not answer";
     applied_point_lags 0 "the states at entry";
     membership_before_snapshot 25 "the states at entry";
     unanswered_append_counts 0 "does not answer";
