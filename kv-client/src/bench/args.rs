@@ -37,7 +37,8 @@ First all grants, then the renewals, each client on one stream. The leases are r
 const CLEANUP: &str = "\
 The keys stay in the store unless --clean is given; to delete them later:
   kv-client del quorate-bench/ --prefix
-Ctrl-C ends the load, and shows what was measured. Errors are counted by kind. The exit code is 0 if at least one request succeeded.";
+Ctrl-C ends the load, and shows what was measured.
+Errors are counted by kind. The exit code is 0 if at least one request succeeded.";
 
 /// Arguments of every load.
 #[derive(Clone, Debug, clap::Args)]
