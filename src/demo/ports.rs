@@ -53,8 +53,10 @@ mod tests {
 
     #[test]
     fn a_taken_port_is_named_with_who_wanted_it() {
-        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let port = taken.local_addr().unwrap().port();
+        // Not one that the system gives out by itself: it might give it to somebody else once it is free again.
+        let (port, taken) = (9_000..10_000)
+            .find_map(|port| Some((port, TcpListener::bind((Ipv4Addr::LOCALHOST, port)).ok()?)))
+            .unwrap();
         let mut plan = children(&Ports::new(1, None), Path::new("/data"));
         plan.truncate(1);
         plan[0].ports = vec![(port, "its clients")];

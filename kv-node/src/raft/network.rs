@@ -532,23 +532,19 @@ impl NetTransferLeader<TypeConfig> for Connection {
 
 #[cfg(test)]
 mod tests {
-    use std::net::TcpListener;
-
     use kv_proto::peer::ReadIndexRequest;
 
     use super::*;
 
+    /// Nobody listens there: the system gives this port to no server by itself.
+    const NOBODY: &str = "http://127.0.0.1:1";
+
     /// Nothing listens at the address, first or again: such a call may be made elsewhere without doubt.
     #[tokio::test]
     async fn a_refused_connection_is_known_not_to_have_carried_the_call() {
-        let port = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
         let network = Network::new(1, Arc::new(dial), None);
         let member = Member {
-            peer_urls: vec![format!("http://127.0.0.1:{port}")],
+            peer_urls: vec![NOBODY.to_owned()],
             ..Member::default()
         };
         let mut client = network.connect(2, &member).unwrap();
@@ -561,14 +557,9 @@ mod tests {
     /// openraft's request stream is silent for as long as a dead peer is to be left alone.
     #[tokio::test]
     async fn nothing_is_connected_before_there_is_something_to_say() {
-        let port = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
         let mut network = Network::new(1, Arc::new(dial), None);
         let member = Member {
-            peer_urls: vec![format!("http://127.0.0.1:{port}")],
+            peer_urls: vec![NOBODY.to_owned()],
             ..Member::default()
         };
         let mut connection = network.new_client(2, &member).await;

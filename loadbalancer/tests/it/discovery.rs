@@ -167,7 +167,7 @@ async fn one_node_under_two_addresses_counts_once_and_bad_urls_do_no_harm() {
             ],
         ),
         (3, vec![]),
-        (4, vec![url(nobody().await), "http://unknown.test:1".into()]),
+        (4, vec![url(nobody()[0]), "http://unknown.test:1".into()]),
     ];
     // Two seed names for node 1: by its address, and by another that leads to the same node.
     let twin_listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -8,7 +8,7 @@ use crate::support::*;
 async fn page_json_and_metrics_agree() {
     let (a, b) = (TestBackend::echo("a").await, TestBackend::echo("b").await);
     let rig = Rig::nodes(&[&a, &b]).await;
-    rig.names.set("apps", [nobody().await]);
+    rig.names.set("apps", [nobody()[0]]);
     rig.until(Kind::Web, "checked", |pool| {
         pool.backends.iter().any(|b| b.checks > 2)
     })

@@ -249,7 +249,7 @@ async fn nobody_there_is_said_to_be_not_executed() {
     };
     let text = "no storage node could take the request: it was not executed";
     check(text).await;
-    rig.names.set("nodes", [nobody().await, nobody().await]);
+    rig.names.set("nodes", nobody());
     rig.until(Kind::Node, "down", |pool| {
         pool.backends.len() == 2 && pool.backends.iter().all(|b| b.state == State::Down)
     })

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -78,15 +78,7 @@ impl TestBackend {
         F: Fn(Request<Incoming>) -> R + Send + Sync + 'static,
         R: Future<Output = Response<Body>> + Send + 'static,
     {
-        Self::start_at("127.0.0.1:0".parse().unwrap(), handler).await
-    }
-
-    pub(crate) async fn start_at<F, R>(addr: SocketAddr, handler: F) -> TestBackend
-    where
-        F: Fn(Request<Incoming>) -> R + Send + Sync + 'static,
-        R: Future<Output = Response<Body>> + Send + 'static,
-    {
-        let listener = TcpListener::bind(addr).await.unwrap();
+        let listener = TcpListener::bind((own_loopback(), 0)).await.unwrap();
         let backend = TestBackend {
             addr: listener.local_addr().unwrap(),
             ready: Arc::new(AtomicU16::new(200)),
@@ -176,13 +168,16 @@ async fn accept(listener: TcpListener, handler: Handler, stop: CancellationToken
     }
 }
 
-/// An address where nobody listens. The port was free a moment ago and is not given out again soon.
-pub(crate) async fn nobody() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0")
-        .await
-        .unwrap()
-        .local_addr()
-        .unwrap()
+/// A loopback address that no other process uses, as long as this one lives: on 127.0.0.1 the port of a backend that
+/// was killed may become that of another test's server at once.
+fn own_loopback() -> Ipv4Addr {
+    let [_, high, middle, low] = std::process::id().to_be_bytes();
+    Ipv4Addr::new(127, 128 | high, middle, low)
+}
+
+/// Addresses where nobody listens: the system gives these ports to no server by itself.
+pub(crate) fn nobody() -> [SocketAddr; 2] {
+    [1, 2].map(|port| (own_loopback(), port).into())
 }
 
 /// Names that a test can change at any time.
