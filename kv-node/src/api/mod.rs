@@ -17,7 +17,7 @@
 //! | `rest` | `/v1/kv/…` for curl and browsers, documented there |
 //! | `autopilot` | `/v1/cluster/autopilot`: what the leader sees of the members, and is about to change |
 //! | `starting` | all of it before the node is up |
-//! | `ops`, `metrics`, `process` | `/health`, `/livez`, `/readyz`, `/version`, `/metrics` |
+//! | `ops`, `metrics` | `/health`, `/livez`, `/readyz`, `/version`, `/metrics` |
 
 use crate::{node::Node, switch::Front};
 
@@ -42,7 +42,6 @@ mod maintenance;
 mod metrics;
 mod ops;
 mod problem;
-mod process;
 mod range_stream;
 mod rest;
 mod session;

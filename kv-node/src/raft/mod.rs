@@ -1,5 +1,6 @@
 //! Consensus: openraft behind this one folder, so that its next release touches nothing else.
 
+pub mod connection;
 pub mod forward;
 #[cfg(any(test, feature = "fuzzing"))]
 pub(crate) mod fuzz;

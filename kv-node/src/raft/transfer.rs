@@ -30,7 +30,8 @@ use tokio::{
 use tonic::{Code, Status};
 
 use super::{
-    network::{Client, Connection, network_error, rpc_error},
+    connection::{Connection, network_error, rpc_error},
+    network::Client,
     pace::BYTES_PER_SECOND,
     state_machine::SnapshotData,
     types::{Snapshot, TypeConfig, Vote},

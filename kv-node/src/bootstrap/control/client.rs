@@ -1,41 +1,20 @@
-//! The rare calls between nodes beside Raft: who are you, do you agree, let me in. JSON over HTTP on
-//! the peer port.
+//! Asking other nodes.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use axum::{
-    Json, Router,
-    extract::State,
-    http::StatusCode,
-    response::{IntoResponse, Response},
-    routing::{get, post},
-};
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use http::{Method, Request, Uri, header, uri::Authority};
+use http::{Method, Request, StatusCode, Uri, header, uri::Authority};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use kv_tls::{Alpn, ClientTls, Connector, Heard, Stream, heard};
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Serialize, de::DeserializeOwned};
 
-use super::agree::{self, Ballot, Seen};
-use crate::{
-    blocking::may_wait,
-    identity::{DataDir, DirError, Identity},
-    membership::{
-        changes::Changed,
-        report::Report,
-        rules::{Change, Refusal},
-    },
-    raft::types::Member,
-};
+use super::messages::{ChangeAnswer, ChangeRequest, Hello, MemberAnswer, MemberRequest};
+use crate::{bootstrap::agree::Ballot, membership::report::Report};
 
-/// The newest version of the protocol between nodes that this release speaks …
-pub const PROTOCOL: u32 = 1;
-/// … and the oldest: that of the release before, so that nodes of neighbouring releases work together.
-pub const PROTOCOL_MIN: u32 = 1;
 const CALL_TIMEOUT: Duration = Duration::from_secs(2);
 /// Changing the membership takes a commit or two.
 const MEMBERS_TIMEOUT: Duration = Duration::from_secs(10);
@@ -43,110 +22,6 @@ const MEMBERS_TIMEOUT: Duration = Duration::from_secs(10);
 const TOLD_MAX: usize = 64;
 /// The longest answer that is read.
 const ANSWER_BYTES_MAX: usize = 4 << 20;
-
-/// The versions of the protocol that a node speaks. The first release did not say the oldest, and spoke one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Speaks {
-    /// Its [`PROTOCOL`].
-    #[serde(default = "first_protocol")]
-    pub protocol: u32,
-    /// Its [`PROTOCOL_MIN`].
-    #[serde(default = "first_protocol")]
-    pub protocol_min: u32,
-}
-
-fn first_protocol() -> u32 {
-    1
-}
-
-impl Speaks {
-    /// This release.
-    pub const OURS: Speaks = Speaks {
-        protocol: PROTOCOL,
-        protocol_min: PROTOCOL_MIN,
-    };
-
-    /// Whether there is a version that this release speaks, too.
-    pub fn is_understood(self) -> bool {
-        self.protocol >= PROTOCOL_MIN && self.protocol_min <= PROTOCOL
-    }
-}
-
-impl std::fmt::Display for Speaks {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} to {}", self.protocol_min, self.protocol)
-    }
-}
-
-/// A node's answer to "who are you".
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Hello {
-    /// What it speaks.
-    #[serde(flatten)]
-    pub speaks: Speaks,
-    /// Drawn anew by each process: tells a node from another one with the same data.
-    pub instance: u64,
-    /// What it says of itself.
-    pub seen: Seen,
-    /// The hash of the backup that its cluster is made of, if it is.
-    #[serde(default)]
-    pub restored: Option<String>,
-    /// The members of its cluster, as last seen.
-    pub members: BTreeMap<u64, Member>,
-}
-
-/// Asks the leader to let a node in, or to note its new addresses.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct MemberRequest {
-    /// What the node speaks.
-    #[serde(flatten)]
-    pub speaks: Speaks,
-    /// The cluster meant.
-    pub cluster_id: u64,
-    /// The node.
-    pub node_id: u64,
-    /// Its name and addresses.
-    pub member: Member,
-    /// Whether a node that is not a member yet is to be added.
-    pub join: bool,
-}
-
-/// The answer to a [`MemberRequest`].
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub enum MemberAnswer {
-    /// It is so.
-    Done,
-    /// Ask this one, which leads; `None`: nobody does right now.
-    Leader(Option<Member>),
-    /// The node asked belongs to another cluster: somebody else has its old address.
-    OtherCluster(u64),
-    /// No, and why.
-    Refused(String),
-    /// The node is not a member, and does not ask to become one: it was removed.
-    Removed,
-}
-
-/// Asks the leader to change the membership for a client.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct ChangeRequest {
-    /// The cluster meant.
-    pub cluster_id: u64,
-    /// What is to change.
-    pub change: Change,
-}
-
-/// The answer to a [`ChangeRequest`].
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub enum ChangeAnswer {
-    /// It is so.
-    Done(Changed),
-    /// It must not be. Nothing has changed.
-    Refused(Refusal),
-    /// The node asked does not lead, or not with a quorum. Nothing has changed.
-    NotLeader,
-    /// It may have changed, or may still.
-    Unknown,
-}
 
 /// Why a control call failed.
 #[derive(Debug, thiserror::Error)]
@@ -177,162 +52,6 @@ pub enum ControlError {
         /// The text with it.
         text: String,
     },
-}
-
-/// What this node is, shared between the calls of others and its own bootstrap.
-pub struct Local {
-    dir: DataDir,
-    identity: Identity,
-    member: Member,
-    instance: u64,
-}
-
-impl Local {
-    /// A node with its data directory.
-    pub fn new(dir: DataDir, identity: Identity, member: Member) -> Local {
-        Local {
-            dir,
-            identity,
-            member,
-            instance: rand::random(),
-        }
-    }
-
-    /// What it says of itself.
-    pub fn seen(&self) -> Seen {
-        Seen {
-            node_id: self.identity.node_id,
-            member: Member {
-                claim: self.identity.claim,
-                ..self.member.clone()
-            },
-            cluster_id: self.identity.cluster_id,
-            ballot: self.identity.ballot.clone(),
-            floor: self.identity.floor,
-        }
-    }
-
-    /// The stored identity.
-    pub fn identity(&self) -> &Identity {
-        &self.identity
-    }
-
-    /// Changes the identity: on disk first, then in memory.
-    ///
-    /// # Errors
-    /// When the disk refuses; nothing has changed then.
-    pub fn update(&mut self, change: impl FnOnce(&mut Identity)) -> Result<(), DirError> {
-        let mut identity = self.identity.clone();
-        change(&mut identity);
-        if identity != self.identity {
-            self.dir.save(&identity)?;
-            self.identity = identity;
-        }
-        Ok(())
-    }
-
-    /// What it answers to "who are you".
-    pub fn hello(&self) -> Hello {
-        Hello {
-            speaks: Speaks::OURS,
-            instance: self.instance,
-            seen: self.seen(),
-            restored: self.identity.restored.clone(),
-            members: self.identity.members.clone(),
-        }
-    }
-}
-
-/// Carries out member requests: the running node, once there is one.
-pub trait Members: Send + Sync + 'static {
-    /// Lets a node in or notes what it says of itself, if this node leads.
-    fn admit(&self, request: MemberRequest) -> BoxFuture<'_, MemberAnswer>;
-
-    /// Makes a client's change, if this node leads.
-    fn change(&self, change: Change) -> BoxFuture<'_, ChangeAnswer>;
-
-    /// Makes the node ask whether it is still a member.
-    fn look_again(&self);
-
-    /// The state of the membership, if this node leads.
-    fn autopilot(&self) -> Option<Report>;
-}
-
-/// The state behind the control routes.
-#[derive(Clone)]
-pub struct Control {
-    /// Who this node is.
-    pub local: Arc<Mutex<Local>>,
-    /// Set when consensus runs.
-    pub members: Arc<std::sync::OnceLock<Arc<dyn Members>>>,
-}
-
-/// The control routes of the peer port.
-pub fn router(control: Control) -> Router {
-    Router::new()
-        .route("/quorate/hello", get(hello))
-        .route("/quorate/agree", post(agree))
-        .route("/quorate/members", post(members))
-        .route("/quorate/change", post(change))
-        .route("/quorate/autopilot", get(autopilot))
-        .route("/quorate/look-again", post(look_again))
-        .with_state(control)
-}
-
-async fn hello(State(control): State<Control>) -> Json<Hello> {
-    Json(may_wait(|| control.local.lock().hello()))
-}
-
-/// Stores, then answers.
-async fn agree(State(control): State<Control>, Json(asked): Json<Ballot>) -> Response {
-    let agreed = may_wait(|| {
-        let mut local = control.local.lock();
-        if agree::may_agree(&local.seen(), &asked) {
-            local.update(|identity| identity.hold(asked))?;
-        }
-        Ok::<_, DirError>(local.hello())
-    });
-    match agreed {
-        Ok(hello) => Json(hello).into_response(),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
-    }
-}
-
-async fn members(State(control): State<Control>, Json(request): Json<MemberRequest>) -> Json<MemberAnswer> {
-    let ours = may_wait(|| control.local.lock().identity().cluster_id);
-    let answer = match control.members.get() {
-        _ if ours.is_some_and(|ours| ours != request.cluster_id) => {
-            MemberAnswer::OtherCluster(ours.unwrap_or_default())
-        }
-        Some(members) => members.admit(request).await,
-        None => MemberAnswer::Leader(None),
-    };
-    Json(answer)
-}
-
-async fn change(State(control): State<Control>, Json(request): Json<ChangeRequest>) -> Json<ChangeAnswer> {
-    let ours = may_wait(|| control.local.lock().identity().cluster_id);
-    let answer = match control.members.get() {
-        Some(members) if ours == Some(request.cluster_id) => {
-            // A task of its own: a caller that goes away must not stop a change half way.
-            let members = members.clone();
-            let task = tokio::spawn(async move { members.change(request.change).await });
-            task.await.unwrap_or(ChangeAnswer::Unknown)
-        }
-        _ => ChangeAnswer::NotLeader,
-    };
-    Json(answer)
-}
-
-async fn look_again(State(control): State<Control>) -> Json<()> {
-    if let Some(members) = control.members.get() {
-        members.look_again();
-    }
-    Json(())
-}
-
-async fn autopilot(State(control): State<Control>) -> Json<Option<Report>> {
-    Json(control.members.get().and_then(|members| members.autopilot()))
 }
 
 /// Carries one control call: the seam by which a simulation replaces the network.
