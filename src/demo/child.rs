@@ -9,6 +9,7 @@ use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use anyhow::Context;
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::sync::{mpsc, watch};
 
@@ -49,7 +50,7 @@ pub(crate) enum What {
     /// It could not be started at all.
     NotStarted {
         /// Why not.
-        error: std::io::Error,
+        error: anyhow::Error,
         /// Pause until the next attempt.
         again_in: Duration,
     },
@@ -141,7 +142,7 @@ impl Supervisor {
         }
     }
 
-    fn start(&self) -> std::io::Result<Running> {
+    fn start(&self) -> anyhow::Result<Running> {
         let log = self.data.open_log(&self.spec.name)?;
         let log_from = log.metadata()?.len();
         let mut command = Command::new(&self.binary);
@@ -160,12 +161,11 @@ impl Supervisor {
             .stderr(log)
             .process_group(0)
             .kill_on_drop(true)
-            .spawn()?;
+            .spawn()
+            .with_context(|| format!("cannot run {}", self.binary.display()))?;
         // Taken out, because waiting for a process closes a pipe that is still in it.
         let lifeline = process.stdin.take();
-        let pid = process
-            .id()
-            .ok_or_else(|| std::io::Error::other("the process has no id"))?;
+        let pid = process.id().context("the process has no id")?;
         Ok(Running {
             process,
             pid,
@@ -183,7 +183,7 @@ impl Supervisor {
                 status = running.process.wait() => {
                     return Some(match status {
                         Ok(status) => End::Died(Death { status, was_ready, log_from: running.log_from }),
-                        Err(error) => End::NotStarted(error),
+                        Err(error) => End::NotStarted(error.into()),
                     });
                 }
                 () = stopping(&mut self.stop, Stop::Politely) => break,
@@ -224,7 +224,7 @@ impl Supervisor {
 
 enum End {
     Died(Death),
-    NotStarted(std::io::Error),
+    NotStarted(anyhow::Error),
 }
 
 impl End {

@@ -81,12 +81,15 @@ impl DataDir {
     }
 
     /// Opens the log of one child for appending.
-    pub(crate) fn open_log(&self, child: &str) -> io::Result<File> {
+    pub(crate) fn open_log(&self, child: &str) -> anyhow::Result<File> {
         let path = self.log_path(child);
-        if fs::metadata(&path).is_ok_and(|log| log.len() > LOG_BYTES_MAX) {
-            fs::rename(&path, path.with_extension("log.1"))?;
-        }
-        File::options().create(true).append(true).open(path)
+        let append = || {
+            if fs::metadata(&path).is_ok_and(|log| log.len() > LOG_BYTES_MAX) {
+                fs::rename(&path, path.with_extension("log.1"))?;
+            }
+            File::options().create(true).append(true).open(&path)
+        };
+        append().with_context(|| format!("cannot write {}", path.display()))
     }
 
     fn with_logs(self) -> anyhow::Result<DataDir> {
@@ -223,5 +226,15 @@ mod tests {
             fs::metadata(dir.path().join("logs/n1.log.1")).unwrap().len(),
             LOG_BYTES_MAX + 1
         );
+    }
+
+    #[test]
+    fn a_log_that_cannot_be_written_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = DataDir::open(dir.path(), THREE).unwrap();
+        fs::remove_dir(dir.path().join("logs")).unwrap();
+        let error = format!("{:#}", data.open_log("n1").unwrap_err());
+        let expected = format!("cannot write {}: ", dir.path().join("logs/n1.log").display());
+        assert!(error.starts_with(&expected), "{error}");
     }
 }

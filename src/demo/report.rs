@@ -45,7 +45,7 @@ pub(crate) fn event(name: &str, pid: Option<u32>, what: &What, announced: bool) 
         }
         What::NotStarted { error, again_in } => {
             println!(
-                "{name} could not be started: {error}; trying again in {}.",
+                "{name} could not be started: {error:#}; trying again in {}.",
                 seconds(*again_in)
             );
         }
