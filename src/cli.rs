@@ -122,13 +122,15 @@ pub(crate) fn command() -> Command {
 /// Our command with the client's commands in it, each with the client's global options as its own.
 pub(crate) fn whole() -> Command {
     let client = kv_client::cli::command(PROGRAM);
+    let own = Own::command();
     let names: Vec<&str> = client
         .get_subcommands()
         .map(Command::get_name)
-        .filter(|name| !matches!(*name, "help" | "completion"))
+        .filter(|name| *name != "help" && own.find_subcommand(name).is_none())
         .collect();
     let about_client = |text: &str| format!("The client's commands ({}):\n\n{text}", names.join(", "));
-    let mut whole = Own::command()
+    let mut whole = own
+        .clone()
         .after_help(about_client(kv_client::cli::after_help()))
         .after_long_help(about_client(&kv_client::cli::after_long_help(PROGRAM)));
     for command in client.get_subcommands() {

@@ -14,6 +14,7 @@ use super::lease::LeaseCommand;
 use super::lock::{ElectArgs, LOCK_HELP, LockArgs};
 use super::members::{AlarmCommand, DEFRAG_HELP, MemberCommand, parse_member};
 use super::password;
+use super::recover::RecoverArgs;
 use super::repl::REPL_HELP;
 use super::snapshot::SnapshotCommand;
 use super::tls::TlsArgs;
@@ -199,6 +200,8 @@ pub enum Command {
     /// Fetch, check and restore backups
     #[command(subcommand)]
     Snapshot(SnapshotCommand),
+    /// Make a new cluster of what is left of one that lost its quorum for good
+    Recover(RecoverArgs),
     /// Measure throughput and latency
     #[command(subcommand)]
     Bench(BenchCommand),

@@ -2,7 +2,7 @@
 //!
 //! The texts name the program that is run, because the commands are also those of the `quorate` binary.
 
-use clap::{Command, CommandFactory};
+use clap::{Arg, Command, CommandFactory};
 
 use super::args::Args;
 
@@ -61,15 +61,24 @@ pub fn after_long_help(program: &str) -> String {
     format!("{EXIT_CODES}\n\n{OUTPUT}\n\n{EXAMPLES}").replace(OWN_NAME, program)
 }
 
-/// The parser of [`Args`] under a program's name, with the whole help at every command.
+/// The parser of [`Args`] under a program's name, with the whole help at every command. As with etcdctl, an environment
+/// variable that is empty is like one that is not there.
 #[must_use]
 pub fn command(program: &str) -> Command {
-    Args::command()
+    without_empty_variables(Args::command())
         .name(program.to_owned())
         .bin_name(program.to_owned())
         .after_help(after_help())
         .after_long_help(after_long_help(program))
         .mut_subcommands(|command| with_help(command, program))
+}
+
+fn without_empty_variables(command: Command) -> Command {
+    let forget = |argument: Arg| match argument.get_env().map(std::env::var_os) {
+        Some(Some(value)) if value.is_empty() => argument.env(None::<&'static str>),
+        _ => argument,
+    };
+    command.mut_args(forget).mut_subcommands(without_empty_variables)
 }
 
 /// A command and all below it, with exit codes and output after its own help.

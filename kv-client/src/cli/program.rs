@@ -14,11 +14,16 @@ pub(super) struct Program {
 }
 
 impl Program {
+    /// A program with its arguments.
+    pub(super) fn new(name: impl Into<OsString>, args: &[OsString]) -> Program {
+        let words = [&[name.into()], args].concat();
+        Program { words }
+    }
+
     /// The command that these words are; none if there are none.
     pub(super) fn of_words(words: &[OsString]) -> Option<Program> {
-        (!words.is_empty()).then(|| Program {
-            words: words.to_vec(),
-        })
+        let (name, args) = words.split_first()?;
+        Some(Program::new(name, args))
     }
 
     /// A line for the shell.

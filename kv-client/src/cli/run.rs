@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use super::args::{Args, Command, GlobalArgs, WriteOut};
 use super::commands::{Outcome, Session};
 use super::exit::{Exit, Failure};
-use super::{check, forms, help, output, repl, snapshot};
+use super::{check, forms, help, output, recover, repl, snapshot};
 use crate::bench;
 
 /// Runs a command: its answer to standard output, what went wrong to standard error.
@@ -53,6 +53,7 @@ async fn dispatch(global: &GlobalArgs, command: Option<&Command>) -> Outcome {
             print_completion(*shell, help::command(help::OWN_NAME));
             Ok(Exit::Ok)
         }
+        Some(Command::Recover(args)) => recover::run(args).await,
         Some(Command::Bench(command)) => bench::run(global, command).await,
         Some(Command::Check(command)) => check::run(global, command).await,
         Some(Command::Snapshot(command)) => snapshot::run(global, command).await,
@@ -83,6 +84,7 @@ async fn in_session(session: &Session, command: &Command) -> Outcome {
         Command::Role(command) => session.role(command).await,
         Command::Auth(command) => session.auth(*command).await,
         Command::Completion { .. }
+        | Command::Recover(_)
         | Command::Bench(_)
         | Command::Check(_)
         | Command::Snapshot(_)

@@ -95,6 +95,30 @@ async fn usage() {
     assert_eq!(server.calls(), 0, "nothing was sent");
 }
 
+/// As with etcdctl; a script or compose file passes on what may not be set.
+#[tokio::test]
+async fn an_empty_variable_is_like_none() {
+    let server = Scripted::start([]).await;
+    let mut command = kv_client("", &["put", "k", "v", "--endpoints", &server.endpoint()]);
+    for name in [
+        "DIAL_TIMEOUT",
+        "COMMAND_TIMEOUT",
+        "USER",
+        "PASSWORD",
+        "WRITE_OUT",
+        "CACERT",
+        "CERT",
+        "KEY",
+        "INSECURE_SKIP_TLS_VERIFY",
+    ] {
+        command.env(format!("ETCDCTL_{name}"), "");
+    }
+    let output = output(&mut command, "").await;
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(server.calls(), 1);
+}
+
 #[tokio::test]
 async fn no_quorum_timeout_and_unknown_outcome() {
     let (_socket, down) = refusing();

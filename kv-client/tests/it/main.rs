@@ -7,6 +7,7 @@ mod exit_codes;
 mod formats;
 mod oracle;
 mod process;
+mod recover;
 mod retries;
 mod support;
 mod tls;
