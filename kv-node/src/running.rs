@@ -1,5 +1,13 @@
 //! From a configuration to a running node, and back: data directory, ports, bootstrap, storage, consensus, APIs;
 //! and stopping them in an order in which nothing that is under way is lost.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `beginning` | who this node is, and how it gets into its cluster |
+//! | `consensus` | putting consensus together |
+//! | `serving` | the APIs, and what runs beside them |
+//! | `stopping` | leaving and stopping |
+//! | this one | the order of it all, ports and data directory |
 
 use std::{
     pin::Pin,

@@ -1,5 +1,6 @@
 //! The rare calls between nodes beside Raft: who are you, do you agree, let me in. JSON over HTTP on
-//! the peer port.
+//! the peer port. Here they are answered; `client` asks, `messages` is what is said, and `local` what a node knows
+//! of itself.
 
 use std::sync::Arc;
 
