@@ -87,7 +87,7 @@ fn replay<'a>(
         strangers: settings.strangers,
         in_line: true,
         in_time: true,
-        told: Told::of(history),
+        told: Told::of(history, names),
     };
     let doubt = match replay.run(|_| true) {
         Ok(replayed) => return Ok((replayed, None)),

@@ -12,7 +12,7 @@ use super::known::{self, Known, Trace};
 use super::makers::{self, Maker, Makers};
 use super::names::{Id, Names};
 use super::store::{Change, Difference, Store};
-use super::told::Told;
+use super::told::{Contradiction, Told};
 use crate::call::{Call, Said, Span};
 use crate::history::{Record, Reply, Request};
 use crate::report::Verdict;
@@ -299,12 +299,9 @@ impl<'a> Run<'_, 'a> {
     fn seen(&mut self, revision: u64, done_from: usize) -> Result<(), Wrong> {
         let names = self.replay.names;
         let changes = &self.store.changes[done_from..];
-        if let Some(event) = self.replay.told.contradiction(revision, changes, names) {
-            let keys = vec![names.ids(Span::Key(event.key()))];
-            let why = format!(
-                "a watch was told {event:?}, and that does not fit{}",
-                self.last_changes(&keys, done_from)
-            );
+        if let Some(Contradiction { key, why }) = self.replay.told.contradiction(revision, changes, names) {
+            let keys: Vec<_> = std::iter::once(key..key + 1).collect();
+            let why = format!("{why}{}", self.last_changes(&keys, done_from));
             return Err(Wrong { why, keys });
         }
         self.read(revision)

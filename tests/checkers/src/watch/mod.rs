@@ -99,6 +99,15 @@ impl<'a> Session<'a> {
     }
 }
 
+/// From which revision to which each watch was told all that happened to its keys.
+pub(crate) fn whole(history: &[Record], names: &Names) -> impl Iterator<Item = (Range<Id>, u64, u64)> {
+    let sessions = history
+        .iter()
+        .filter_map(|record| Session::of(record, names, &[]));
+    let whole = sessions.map(|session| (session.ids.clone(), session.start, session.told()));
+    whole.filter(|(ids, from, to)| !ids.is_empty() && from <= to)
+}
+
 pub(crate) fn check(history: &[Record], names: &Names, replayed: Option<&Replayed<'_>>) -> Vec<Check> {
     let compactions = compactions(history);
     let sessions: Vec<Session<'_>> = history

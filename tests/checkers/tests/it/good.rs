@@ -131,3 +131,31 @@ fn what_a_watch_tells_of_the_past_decides_who_made_a_revision() {
         all_is_well(&[&first, &one, &other, &delete, &last, watch]);
     }
 }
+
+/// Nothing is seen of revision 3, which either of two unknown writes may have made; but a watch over the keys of one of them
+/// was told all up to revision 4, and nothing of it. (A run of the simulation ended undecided: it took that one.)
+#[test]
+fn what_a_watch_does_not_tell_did_not_happen() {
+    let put = |client: u32, key: &str, outcome: &str| {
+        format!(
+            r#"{{"client":{client},"endpoint":"n0","start_ns":{client}0,"end_ns":{client}5,"request":{{"put":{{"key":"{key}","value":"{client}"}}}},"outcome":{outcome}}}"#
+        )
+    };
+    let done = |revision: u64| format!(r#"{{"ok":{{"revision":{revision},"reply":"put"}}}}"#);
+    let (first, last) = (put(1, "r/0", &done(2)), put(4, "r/0", &done(4)));
+    let unknown = ["r/1", "s/1"].map(|key| put(2, key, r#"{"unknown":"lost"}"#));
+    let kv = |value: u32, revision: u64, version: u64| {
+        format!(
+            r#"{{"put":{{"kv":{{"key":"r/0","value":"{value}","create_revision":2,"mod_revision":{revision},"version":{version}}}}}}}"#
+        )
+    };
+    let watch = format!(
+        r#"{{"client":6,"endpoint":"n0","start_ns":60,"end_ns":90,"request":{{"watch":{{"watch":6,"keys":{{"prefix":"r/"}},"start_revision":2}}}},"outcome":{{"ok":{{"revision":4,"reply":{{"watch":{{"responses":[{{"at_ns":70,"revision":4,"events":[{},{}]}}],"end":"closed"}}}}}}}}}}"#,
+        kv(1, 2, 1),
+        kv(4, 4, 2)
+    );
+    for order in [[0, 1], [1, 0]] {
+        let [one, other] = order.map(|index| unknown[index].clone());
+        all_is_well(&[&first, &one, &other, &last, &watch]);
+    }
+}
