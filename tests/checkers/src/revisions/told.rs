@@ -10,7 +10,7 @@ use super::store::{Change, Value};
 use crate::history::{Event, KeyValue, Record, Reply};
 use crate::watch;
 
-/// All of it.
+/// What all watches of a history told.
 #[derive(Default)]
 pub(super) struct Told<'a> {
     /// By revision; of each change one, with what was there before if somebody was told.
