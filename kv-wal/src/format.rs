@@ -32,6 +32,12 @@ pub(crate) const RECORD_HEADER_BYTES: u32 = 24;
 /// Bytes of an entry's payload that hold its position.
 pub(crate) const ENTRY_PREFIX_BYTES: u32 = 16;
 
+/// The largest index of an entry, and the largest number of the record that a segment begins with: far enough from where
+/// counting ends for all records of a segment. At a million records each second a log gets here after 146,000 years.
+pub(crate) const NUMBER_MAX: u64 = 1 << 62;
+/// The largest number of a segment; the largest of 32 bits has none after it.
+pub(crate) const SEGMENT_MAX: u32 = u32::MAX - 1;
+
 /// What a segment begins with.
 pub(crate) const MAGIC: [u8; 8] = *b"QrtWal\r\n";
 const MARK: [u8; 3] = *b"qWr";
@@ -149,15 +155,14 @@ pub(crate) fn encode_position(position: Position) -> [u8; 16] {
     bytes
 }
 
-/// Reads the position at the start of a payload. No log has the last index that 64 bits can hold, since there is none
-/// after it.
+/// Reads the position at the start of a payload; `None`, too, where its index is beyond [`NUMBER_MAX`].
 pub(crate) fn decode_position(payload: &[u8]) -> Option<Position> {
     let bytes = payload.get(..16)?;
     let position = Position {
         term: u64_at(bytes, 0),
         index: u64_at(bytes, 8),
     };
-    (position.index < u64::MAX).then_some(position)
+    (position.index <= NUMBER_MAX).then_some(position)
 }
 
 /// What a segment says about itself and about the log before it.

@@ -29,7 +29,8 @@ use std::time::Instant;
 use crate::disk::{Disk, DiskFile};
 use crate::error::{OpenError, WriteError};
 use crate::format::{
-    FORMAT_VERSION, HEADER_BLOCK_BYTES, HeaderError, LogState, SegmentHeader, encoded_bytes, segment_seed,
+    FORMAT_VERSION, HEADER_BLOCK_BYTES, HeaderError, LogState, NUMBER_MAX, SEGMENT_MAX, SegmentHeader,
+    encoded_bytes, segment_seed,
 };
 use crate::index::LogIndex;
 use crate::options::{MAX_SEGMENT_BYTES, Options, Recovery, Torn};
@@ -241,8 +242,7 @@ fn open_segment(
             header.segment
         )));
     }
-    // None is of this number: the one after it would have none.
-    if number == u32::MAX {
+    if number > SEGMENT_MAX || header.state.next_sequence > NUMBER_MAX {
         return Err(damaged("the segment's header has an impossible number"));
     }
     let possible = HEADER_BLOCK_BYTES..=MAX_SEGMENT_BYTES as u32;

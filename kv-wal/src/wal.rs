@@ -11,6 +11,7 @@ use parking_lot::{Condvar, Mutex};
 use crate::cache::TailCache;
 use crate::disk::Disk;
 use crate::error::OpenError;
+use crate::format::NUMBER_MAX;
 use crate::index::{Misfit, Place};
 use crate::options::{Drive, MAX_STATE_BYTES, Options, Recovery, Stats};
 use crate::read::Plan;
@@ -27,7 +28,7 @@ use crate::writer::{Driven, Writer};
 /// may use the log, but not call [`Wal::drive`]. A request that is refused changes nothing, and its `done`
 /// gets the error from the caller's own thread before the call returns:
 ///
-/// - `InvalidInput`: it does not fit the log (a gap, too long);
+/// - `InvalidInput`: it does not fit the log (a gap, too long, beyond the largest index);
 /// - `QuotaExceeded`: [`Options::queue_bytes`] are waiting;
 /// - `NotConnected`: the log is closed;
 /// - otherwise the log has failed.
@@ -147,6 +148,7 @@ impl Wal {
     /// it. The purge is durable before a file is deleted. Purging less than before changes nothing.
     pub fn purge(&self, upto: Position, done: impl FnOnce(io::Result<()>) + Send + 'static) {
         self.submit(0, Box::new(done), |state| {
+            check_index(upto)?;
             if !state
                 .index
                 .purge(upto)
@@ -269,7 +271,8 @@ impl Inner {
         };
         self.shared.wake.notify_all();
         match self.thread_id {
-            None if first => self.shared.drain(),
+            // Amid a panic the writer may be between two of its steps: it is as if the power had gone.
+            None if first && !thread::panicking() => self.shared.drain(),
             None => {}
             // A callback closes the log: the thread ends by itself once the callback has returned.
             Some(id) if id == thread::current().id() => {}
@@ -299,6 +302,7 @@ fn check_entries(state: &State, entries: &[Entry], max_record_bytes: usize) -> i
         {
             return Err(refuse_misfit(position, Misfit::NotNext { expected }));
         }
+        check_index(position)?;
         next = Some(position.index + 1);
         if entry.payload.len() > max_record_bytes {
             return Err(refuse(format!(
@@ -306,6 +310,16 @@ fn check_entries(state: &State, entries: &[Entry], max_record_bytes: usize) -> i
                 entry.payload.len()
             )));
         }
+    }
+    Ok(())
+}
+
+/// Refuses what the log could not be opened with.
+fn check_index(position: Position) -> io::Result<()> {
+    if position.index > NUMBER_MAX {
+        return Err(refuse(format!(
+            "entry {position} is beyond the last one that a log can have, which is {NUMBER_MAX}"
+        )));
     }
     Ok(())
 }

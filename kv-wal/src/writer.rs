@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use crate::disk::{Disk, DiskFile};
 use crate::error::{Failure, WriteError};
 use crate::format::{
-    HEADER_BLOCK_BYTES, Kind, LogState, SegmentHeader, Slot, encode, encode_position, encoded_bytes,
-    entry_payload_bytes, segment_seed,
+    HEADER_BLOCK_BYTES, Kind, LogState, NUMBER_MAX, SEGMENT_MAX, SegmentHeader, Slot, encode,
+    encode_position, encoded_bytes, entry_payload_bytes, segment_seed,
 };
 use crate::options::{Options, SyncObserver};
 use crate::recovery::{End, Segment};
@@ -27,6 +27,8 @@ use crate::types::{Location, Position, Record};
 const WRITE_BYTES: usize = 4 << 20;
 /// How often a stall on a full disk is written to the program's log.
 const STALL_WARNING_EVERY: Duration = Duration::from_secs(10);
+/// Why a log takes no more: see [`NUMBER_MAX`] and [`SEGMENT_MAX`].
+pub(crate) const OUT_OF_NUMBERS: &str = "no number is left for the next segment, or for its first record";
 
 /// What one step of the writer came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -296,11 +298,12 @@ impl Writer {
             None => make_spare(self.disk.as_ref(), self.segment_bytes)?,
         };
         self.spare = Some(Arc::clone(&spare));
-        let number = self.active().number.checked_add(1);
+        if self.active().number >= SEGMENT_MAX || self.state.next_sequence > NUMBER_MAX {
+            return Err(WriteError::Fatal(std::io::Error::other(OUT_OF_NUMBERS)));
+        }
         let header = SegmentHeader {
             log_id: self.log_id,
-            segment: number
-                .ok_or_else(|| WriteError::Fatal(std::io::Error::other("out of segment numbers")))?,
+            segment: self.active().number + 1,
             segment_bytes: self.segment_bytes,
             previous_end: self.end.written,
             state: self.state.clone(),

@@ -219,6 +219,9 @@ fn requests_that_do_not_fit_are_refused_and_change_nothing() {
         purge.1,
         "a purge up to 1/3 would leave a gap: the first entry is 5"
     );
+    let beyond = "entry 1/18446744073709551615 is beyond the last one that a log can have, which is 4611686018427387904";
+    let far = refused(&|done| wal.purge(Position::new(1, u64::MAX), done));
+    assert_eq!(far, (ErrorKind::InvalidInput, beyond.to_string()));
     assert_eq!(
         (wal.last(), wal.vote(), wal.committed(), wal.purged()),
         (Some(Position::new(1, 5)), None, None, None)
