@@ -16,6 +16,7 @@ use http::{HeaderValue, Request, Response, StatusCode, Uri};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use kv_proto::body::ends_with_its_last_frame;
 use kv_tls::{Alpn, ClientTls, heard};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -271,7 +272,7 @@ impl tower::Service<Request<Body>> for Channel {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let sent = self.send(request);
+        let sent = self.send(request.map(ends_with_its_last_frame));
         Box::pin(async move {
             let response = sent.await?;
             if is_grpc(&response) {

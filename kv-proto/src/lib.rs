@@ -3,6 +3,7 @@
 //! Everything here is generated at build time from `proto/`. `bytes` fields are [`bytes::Bytes`],
 //! so that a value is shared and not copied on its way from the socket to the log.
 
+pub mod body;
 pub mod codec;
 
 /// The same descriptions as data, an encoded `FileDescriptorSet`: for whoever handles messages by name.

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use kv_proto::peer::peer_client::PeerClient;
+use kv_proto::{body::ends_with_its_last_frame, peer::peer_client::PeerClient};
 use kv_tls::{Alpn, ClientTls, Connector};
 use openraft::RaftNetworkFactory;
 use parking_lot::Mutex;
@@ -76,7 +76,10 @@ pub fn dial(endpoint: Endpoint, tls: Option<ClientTls>) -> Transport {
 
 /// Calls on a connection of tonic's.
 pub fn over_http2(channel: Channel) -> Transport {
-    BoxCloneSyncService::new(channel.map_err(|error| CarryError(error.into())))
+    let calls = channel
+        .map_request(|request: http::Request<Body>| request.map(ends_with_its_last_frame))
+        .map_err(|error| CarryError(error.into()));
+    BoxCloneSyncService::new(calls)
 }
 
 /// Puts cluster and target on every call.
