@@ -22,7 +22,7 @@ use crate::{AppliedPoint, error::Fault};
 /// Bytes of records and facts beyond which an applier waits for the engine.
 const QUEUED_BYTES_MAX: u64 = 8 << 20;
 /// How long the writer waits for more before it writes what there is.
-const LINGER: Duration = Duration::from_millis(10);
+const LINGER: Duration = Duration::from_millis(30);
 /// Writes and bytes that are worth a batch at once; also the bounds of a batch, unless a single
 /// item is larger. sled answers no read while it takes a batch in.
 const BATCH_WRITES: usize = 1024;
