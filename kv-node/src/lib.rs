@@ -18,6 +18,7 @@ pub mod corruption;
 pub mod etcd_flags;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzz;
+mod gather;
 pub mod identity;
 pub mod lease;
 pub mod membership;

@@ -11,7 +11,10 @@ use tokio::{
     time::{Duration, Instant},
 };
 
-use crate::raft::propose::{ProposeError, Proposer};
+use crate::{
+    gather::gather,
+    raft::propose::{ProposeError, Proposer},
+};
 
 /// Renewals that may wait on one node; beyond it: `etcdserver: too many requests`.
 pub const PENDING_MAX: usize = 16384;
@@ -58,7 +61,7 @@ impl Renewer {
 
 async fn run(proposer: Proposer, timeout: Duration, mut queue: mpsc::Receiver<Waiting>) {
     let mut round = Vec::new();
-    while queue.recv_many(&mut round, IDS_MAX).await > 0 {
+    while gather(&mut queue, &mut round, IDS_MAX).await {
         // Whoever stopped waiting need not be renewed for.
         round.retain(|waiting| !waiting.answer.is_closed());
         // Each lease once, however many wait for it.

@@ -19,7 +19,7 @@ use super::{
     propose::{Attempt, PENDING_MAX, ProposeError},
     types::Member,
 };
-use crate::codec;
+use crate::{codec, gather::settle};
 
 /// Proposals in one call, at most.
 const BATCH_MAX: usize = 256;
@@ -100,7 +100,8 @@ async fn run_lane(client: Client, timeout: Duration, mut queue: mpsc::Receiver<W
         let Ok(permit) = calls.clone().acquire_owned().await else {
             return;
         };
-        let batch = gather(first, &mut held, &mut queue);
+        settle().await;
+        let batch = take_batch(first, &mut held, &mut queue);
         let client = client.clone();
         tokio::spawn(async move {
             send(client, timeout, batch).await;
@@ -117,7 +118,11 @@ async fn next(held: &mut Option<Waiting>, queue: &mut mpsc::Receiver<Waiting>) -
 }
 
 /// What is there already, within the bounds of a call; the one too many is `held` for the next.
-fn gather(first: Waiting, held: &mut Option<Waiting>, queue: &mut mpsc::Receiver<Waiting>) -> Vec<Waiting> {
+fn take_batch(
+    first: Waiting,
+    held: &mut Option<Waiting>,
+    queue: &mut mpsc::Receiver<Waiting>,
+) -> Vec<Waiting> {
     let mut bytes = first.encoded.len();
     let mut batch = vec![first];
     while batch.len() < BATCH_MAX {

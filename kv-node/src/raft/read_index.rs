@@ -19,6 +19,7 @@ use super::{
     network::Network,
     types::Raft,
 };
+use crate::gather::gather;
 
 /// Reads that may wait on one node at a time; beyond it: `etcdserver: too many requests`.
 const PENDING_MAX: usize = 16384;
@@ -157,7 +158,7 @@ struct Rounds {
 impl Rounds {
     async fn run(mut self, mut waiting: mpsc::Receiver<Waiter>) {
         let mut waiters = Vec::new();
-        while waiting.recv_many(&mut waiters, PENDING_MAX).await > 0 {
+        while gather(&mut waiting, &mut waiters, PENDING_MAX).await {
             let answer = self.round().await;
             #[cfg(feature = "planted")]
             while quorate_planted::is("read-joins-old-round")

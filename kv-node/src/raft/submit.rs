@@ -18,6 +18,7 @@ use super::{
     propose::PENDING_MAX,
     types::{Applied, Proposal, Raft, TypeConfig},
 };
+use crate::gather::gather;
 
 /// Proposals in one batch, at most.
 const BATCH_MAX: usize = 512;
@@ -101,7 +102,7 @@ async fn run(raft: Raft, mut queue: mpsc::Receiver<Waiting>) {
         let Ok(permit) = window.clone().acquire_owned().await else {
             return;
         };
-        if queue.recv_many(&mut batch, BATCH_MAX).await == 0 {
+        if !gather(&mut queue, &mut batch, BATCH_MAX).await {
             return;
         }
         // Whoever stopped waiting before it was submitted need not be.
