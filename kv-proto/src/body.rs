@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http_body::{Body as _, Frame, SizeHint};
+use http_body::{Body as _, Frame};
 use tonic::{Status, body::Body};
 
 /// The same body, which says with its last frame that it is the last.
@@ -60,11 +60,6 @@ impl http_body::Body for Ahead {
 
     fn is_end_stream(&self) -> bool {
         self.next.is_none() && (self.has_ended || self.body.is_end_stream())
-    }
-
-    /// Unknown: whoever sends a request of a known length says it in a header, which gRPC's do not have.
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::default()
     }
 }
 

@@ -234,6 +234,7 @@ fn check(disk: &SimDisk) {
     let (wal, recovery) = open().expect("a log that opened opens again");
     assert_eq!(recovery.torn, None, "what was torn is repaired");
     assert_eq!(see(&wal), seen);
+    // Nothing can follow.
     if seen.last.is_some_and(|last| last.index == NUMBER_MAX) {
         return;
     }
@@ -246,12 +247,12 @@ fn check(disk: &SimDisk) {
         payload: Bytes::from_static(b"more"),
     };
     let (told, results) = mpsc::channel();
-    let tell = |told: &mpsc::Sender<_>| {
+    let tell = || {
         let told = told.clone();
         move |result: io::Result<()>| told.send(result).expect("the results are read below")
     };
-    wal.append(vec![entry.clone()], tell(&told));
-    wal.save_vote(Bytes::from_static(b"mine"), tell(&told));
+    wal.append(vec![entry.clone()], tell());
+    wal.save_vote(Bytes::from_static(b"mine"), tell());
     while wal.drive() == Driven::Worked {}
     wal.close();
     let (wal, _) = open().expect("a log that was written to opens");
